@@ -1,0 +1,77 @@
+"""The hooks, one per kind of plugin.  The entry-point group ``llmos.<kind>`` announces an object that implements one.
+
+pluggy serves registration and the control plane; tokens and system calls never pass through a hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pluggy
+
+from llmos_kernel.contracts import (
+    Backend, Event, Exporter, ModelSpec, Policy, Processor, Router, Scheduler, Store,
+)  # fmt: skip
+
+hookspec = pluggy.HookspecMarker("llmos")
+hookimpl = pluggy.HookimplMarker("llmos")
+"""Marks a plugin's implementation of a hook."""
+
+
+@hookspec
+def llmos_backend(config: Mapping[str, Any]) -> Backend:  # type: ignore[empty-body]
+    """``llmos.backend``: return a backend.  Called once, when a model first names it."""
+
+
+@hookspec
+def llmos_scheduler(config: Mapping[str, Any]) -> Scheduler:  # type: ignore[empty-body]
+    """``llmos.scheduler``: return a new scheduler.  Called once per executor."""
+
+
+@hookspec
+def llmos_router(config: Mapping[str, Any]) -> Router:  # type: ignore[empty-body]
+    """``llmos.router``: return the router.  Called once, at start."""
+
+
+@hookspec
+def llmos_policy(config: Mapping[str, Any]) -> Policy:  # type: ignore[empty-body]
+    """``llmos.policy``: return a policy.  Called once, at start.  Must not be a wrapper."""
+
+
+@hookspec
+def llmos_processor(config: Mapping[str, Any]) -> Processor:  # type: ignore[empty-body]
+    """``llmos.processor``: return a processor.  Called once, when a task first names it."""
+
+
+@hookspec
+def llmos_store(config: Mapping[str, Any]) -> Store:  # type: ignore[empty-body]
+    """``llmos.store``: return a store."""
+
+
+@hookspec
+def llmos_exporter(config: Mapping[str, Any]) -> Exporter:  # type: ignore[empty-body]
+    """``llmos.exporter``: return an exporter."""
+
+
+@hookspec
+def llmos_event(event: Event) -> None:
+    """``llmos.observer``: something happened.  On the observers' thread; an exception switches the observer off."""
+
+
+@hookspec
+def llmos_command() -> Any:  # noqa: ANN401 - a click.Command, which the kernel does not know
+    """``llmos.command``: return a ``click.Command``.  Called when the command is typed."""
+
+
+@hookspec
+def llmos_models() -> Iterable[ModelSpec]:  # type: ignore[empty-body]
+    """``llmos.model``: return models.  An installed plugin lists them in ``models.json`` instead, beside its module."""
+
+
+HOOKS = {
+    "backend": "llmos_backend", "scheduler": "llmos_scheduler", "router": "llmos_router", "policy": "llmos_policy",
+    "processor": "llmos_processor", "store": "llmos_store", "observer": "llmos_event", "exporter": "llmos_exporter",
+    "command": "llmos_command", "model": "llmos_models",
+}  # fmt: skip
+"""Hook name by plugin kind."""
