@@ -1,0 +1,1 @@
+"""llmos: an operating system for language models."""

@@ -1,0 +1,57 @@
+"""pytest fixtures.  Switch them on with ``pytest_plugins = ["llmos.testing.fixtures"]``.
+
+echo      the `EchoBackend` behind the kernel, with its faults, gate and executors
+clock     a `VirtualClock`, which the kernel does not use unless a test builds one with it
+kernel    a running kernel with an echo model and nothing that is installed: discovery is blocked
+process   a process at that kernel
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llmos.testing import EchoBackend, FirstComePlugin, VirtualClock, echo_spec
+from llmos_kernel import Kernel, KernelConfig
+
+if TYPE_CHECKING:
+    from llmos_kernel import Process
+
+
+def make_kernel(echo: EchoBackend, clock: VirtualClock | None = None, **config: object) -> Kernel:
+    """Return a kernel, not started, that knows only *echo* (as models ``echo`` and ``echo-2``) and `FirstCome`."""
+    models = (echo_spec("echo", aliases=("parrot",)), echo_spec("echo-2"))
+    settings = KernelConfig(**{"models": models, "plugins": (), "timeout": 30.0, **config})  # type: ignore[arg-type]
+    return Kernel(settings, plugins=(echo, FirstComePlugin()), clock=clock)
+
+
+@pytest.fixture
+def echo() -> EchoBackend:
+    """The backend of the `kernel` fixture."""
+    return EchoBackend()
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """A clock that stands still until `VirtualClock.advance`."""
+    return VirtualClock()
+
+
+@pytest.fixture
+def kernel(echo: EchoBackend) -> Iterator[Kernel]:
+    """A running kernel with the model ``echo``."""
+    with make_kernel(echo) as running:
+        yield running
+    left = [id for executor in echo.executors for id in executor.known]
+    if left:
+        pytest.fail(f"the kernel stopped without releasing the tasks {left}")
+
+
+@pytest.fixture
+def process(kernel: Kernel) -> Iterator[Process]:
+    """A process at the `kernel` fixture."""
+    seat = kernel.attach()
+    yield seat
+    seat.close()
