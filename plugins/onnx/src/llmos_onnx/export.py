@@ -1,0 +1,111 @@
+"""Checkpoint to model folder: ``python -m llmos_onnx.export SOURCE TARGET --weights w8a8``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+from llmos_kernel.errors import InvalidArgument, KernelError
+
+from llmos_onnx.architectures import read_shape
+from llmos_onnx.checkpoint import CONFIG, Checkpoint, Progress
+from llmos_onnx.decoder import HEAD, tensor_shapes, write_decoder
+from llmos_onnx.fields import nearest
+from llmos_onnx.folder import write_folder
+from llmos_onnx.graph import Graph
+from llmos_onnx.manifest import CARD, DATA, GRAPH, TOKENIZER, WEIGHTS, Manifest
+from llmos_onnx.shape import Shape
+from llmos_onnx.tokens import read_text_settings
+from llmos_onnx.weights import FORMATS
+
+_MAX_CARD: Final = 1 << 20
+_LICENCE: Final = re.compile(r"^license:\s*['\"]?([^'\"\s]{1,100})", re.MULTILINE)
+
+
+def export_model(
+    source: Path,
+    target: Path,
+    *,
+    weights: str = "fp32",
+    context: int | None = None,
+    name: str | None = None,
+    licence: str | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write the model folder *target* from the checkpoint *source*, and return its manifest.
+
+    *weights* is one of ``fp32``, ``w8a8``, ``q8``, ``q4``; *context* shortens the longest sequence in tokens; *name* and
+    *licence* default to the source's folder name and to its model card.  *progress* hears of every block of weights.
+    Memory stays bounded by the largest tensor's scales and a few blocks.  *target* appears whole or not at all.
+
+    Raises `InvalidArgument` for a wrong argument and `ModelUnavailable` for a checkpoint that cannot be exported, each
+    naming the field, its value and what would be right.
+    """
+    if weights not in FORMATS:
+        expected = f"one of {nearest(str(weights), WEIGHTS)}"
+        raise InvalidArgument(f"weights is {weights!r}, expected {expected}", field="weights", value=weights, expected=expected)
+    model = name or source.resolve().name
+    with Checkpoint(source, model=model, progress=progress) as checkpoint:
+        config = checkpoint.json(CONFIG, required=True)
+        shape = read_shape(config, context=context)
+        checkpoint.expect(tensor_shapes(shape), optional=frozenset({HEAD} if shape.tied else ()))
+        text = read_text_settings(checkpoint, config, shape)
+        card = checkpoint.read(CARD, _MAX_CARD)
+        manifest = Manifest(
+            name=model,
+            shape=shape,
+            weights=weights,
+            files={},
+            tokens=text.tokens,
+            generation=text.generation,
+            chat_template=text.chat_template,
+            licence=licence or _licence(card),
+            source=source.resolve().name,
+        )
+        with write_folder(target) as folder:
+            with folder.file(DATA) as data:
+                graph = _write_graph(Graph(data), shape, weights, checkpoint)
+            folder.add(GRAPH, graph)
+            folder.add(TOKENIZER, text.tokenizer)
+            if card is not None:
+                folder.add(CARD, card)
+            return folder.finish(manifest)
+
+
+def _write_graph(graph: Graph, shape: Shape, weights: str, checkpoint: Checkpoint) -> bytes:
+    write_decoder(graph, shape, FORMATS[weights], checkpoint)
+    return graph.serialise(shape.architecture)
+
+
+def _licence(card: bytes | None) -> str:
+    """Return the licence that a model card's front matter names."""
+    parts = (card or b"").decode("utf-8", "replace").split("---", 2)
+    found = _LICENCE.search(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
+    return found[1] if found else "unknown"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m llmos_onnx.export", description=__doc__)
+    parser.add_argument("source", type=Path, help="folder with config.json and safetensors")
+    parser.add_argument("target", type=Path, help="the model folder to write; must not exist")
+    parser.add_argument("--weights", choices=WEIGHTS, default="fp32")
+    parser.add_argument("--context", type=int, help="longest sequence in tokens (default: the model's own)")
+    parser.add_argument("--name")
+    parser.add_argument("--licence")
+    options = parser.parse_args(arguments)
+    try:
+        manifest = export_model(**vars(options))
+    except KernelError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    size = sum(entry.size for entry in manifest.files.values())
+    print(f"{manifest.name}: {manifest.architecture}, {manifest.weights}, {size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

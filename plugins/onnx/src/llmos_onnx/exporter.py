@@ -1,0 +1,50 @@
+"""The ``native`` exporter plugin: checkpoints of the Llama family to model folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from llmos_kernel.contracts import Exporter, Progress
+from llmos_kernel.errors import InvalidArgument
+from llmos_kernel.hookspecs import hookimpl
+
+from llmos_onnx.export import export_model
+from llmos_onnx.fields import nearest
+
+api: Final = 1
+"""The version of the exporter contract that this plugin speaks."""
+
+_OPTIONS: Final[Mapping[str, type]] = {"weights": str, "context": int, "name": str, "licence": str}
+
+
+class NativeExporter(Exporter):
+    """Writes model folders with `export_model`; options: ``weights``, ``context``, ``name``, ``licence``."""
+
+    def export(self, source: Path, target: Path, options: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
+        """Write *target* from *source*; *progress* hears of bytes of weights.
+
+        Returns the manifest as plain values.  Raises what `export_model` raises, and `InvalidArgument` for an option
+        that is unknown or of the wrong type.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        for name, value in given.items():
+            expected = _OPTIONS[name].__name__ if name in _OPTIONS else f"one of the options {nearest(name, _OPTIONS)}"
+            if name not in _OPTIONS or type(value) is not _OPTIONS[name]:
+                message = f"option {name} is {value!r}, expected {expected}"
+                raise InvalidArgument(message, field=name, value=value, expected=expected)
+        manifest = export_model(source, target, progress=progress, **given)
+        facts = attrs.asdict(attrs.evolve(manifest, files={}))
+        return facts | {"files": {name: attrs.asdict(entry) for name, entry in manifest.files.items()}}
+
+
+@hookimpl
+def llmos_exporter(config: Mapping[str, Any]) -> Exporter:
+    """``llmos.exporter``: the native exporter, which has no settings."""
+    if config:
+        name = next(iter(config))
+        message = f"exporter native: {name} is {config[name]!r}, expected no settings"
+        raise InvalidArgument(message, field=name, value=config[name], expected="no settings")
+    return NativeExporter()

@@ -1,0 +1,202 @@
+"""The model folder: written whole or not at all, and believed only as far as it was read and hashed.
+
+    llmos.json         `Manifest`: shapes, formats, special tokens, chat template, and each file's size and SHA-256
+    model.onnx         the decoder graph (`llmos_onnx.graph` states its inputs and outputs)
+    model.onnx.data    the weights, one after another
+    tokenizer.json     the model's own tokenizer
+    README.md          optional: the model card
+
+`open_folder` reads each file once, hashes what it read and returns those same bytes, so nothing that changes on disk
+afterwards matters, and the runtime is given bytes instead of paths:
+
+    folder = open_folder(path)
+    options = onnxruntime.SessionOptions()
+    options.add_external_initializers_from_files_in_memory(*folder.external_files())
+    session = onnxruntime.InferenceSession(folder.graph, options, providers=...)
+
+The runtime copies the weights while it loads; drop the folder afterwards to give their bytes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import attrs
+from llmos_kernel.errors import InvalidArgument, OutOfMemory
+
+from llmos_onnx.fields import MAX_JSON_BYTES, refusal
+from llmos_onnx.graph_check import check_graph
+from llmos_onnx.manifest import DATA, GRAPH, MANIFEST, TOKENIZER, FileEntry, Manifest
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_PIECE: Final = 1 << 22
+# O_NOFOLLOW refuses links and O_NONBLOCK does not wait for a pipe's writer; O_BINARY is Windows' own.
+_OPEN_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)
+
+
+@attrs.frozen(eq=False, repr=False)
+class ModelFolder:
+    """A verified model folder, held in memory."""
+
+    manifest: Manifest
+    graph: bytes
+    """The serialised decoder graph; its large tensors lie in `data`."""
+    data: memoryview
+    """The weights, read-only."""
+    tokenizer: bytes
+    """``tokenizer.json`` as UTF-8, for `tokenizers.Tokenizer.from_str`."""
+
+    def external_files(self) -> tuple[list[str], list[memoryview], list[int]]:
+        """Return the arguments of ``SessionOptions.add_external_initializers_from_files_in_memory``."""
+        return [DATA], [self.data], [len(self.data)]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read only ``llmos.json`` of the folder at *path*: enough to list a model, not to trust it.
+
+    Raises `ModelUnavailable` where it is missing, a link, larger than 1 MiB or malformed.
+    """
+    model = path.name
+    return Manifest.from_json(bytes(_read(path, MANIFEST, None, model)), model=model)
+
+
+def open_folder(path: Path) -> ModelFolder:
+    """Read and verify the model folder at *path*.
+
+    Every file is read once into memory of its own; size, SHA-256 and the graph's structure are checked before anything
+    is returned.  Raises `ModelUnavailable` naming the file or field, its value and what would be right, and
+    `OutOfMemory` where the weights do not fit.
+    """
+    manifest, model = read_manifest(path), path.name
+    contents = {
+        name: _read(path, name, manifest.files[name], model) for name in (GRAPH, DATA, TOKENIZER)
+    }
+    graph = bytes(contents[GRAPH])
+    check_graph(graph, manifest, model=model)
+    return ModelFolder(
+        manifest=manifest,
+        graph=graph,
+        data=memoryview(contents[DATA]).toreadonly(),
+        tokenizer=bytes(contents[TOKENIZER]),
+    )
+
+
+def _read(path: Path, name: str, entry: FileEntry | None, model: str) -> bytearray:
+    """Return the bytes of the file *name*, which must be what *entry* says (no entry: at most `MAX_JSON_BYTES`)."""
+    try:
+        descriptor = os.open(path / name, _OPEN_FLAGS)
+    except OSError as error:
+        expected = "a regular file in the model folder, not a link"
+        raise refusal(model, name, error.strerror, expected) from error
+    with open(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise refusal(model, name, "not a regular file", "a regular file")
+        if entry is None and status.st_size > MAX_JSON_BYTES:
+            raise refusal(model, f"{name}: size", status.st_size, f"at most {MAX_JSON_BYTES} bytes")
+        if entry is not None and status.st_size != entry.size:
+            raise refusal(model, f"{name}: size", status.st_size, f"{entry.size} bytes, as {MANIFEST} says")
+        content, digest = _read_hashed(file, status.st_size)
+    if len(content) != status.st_size or (entry is not None and digest != entry.sha256):
+        expected = f"{entry.sha256 if entry else 'an unchanging file'}: the file is not what was exported"
+        raise refusal(model, f"{name}: sha256", digest, expected)
+    return content
+
+
+def _read_hashed(file: FileIO, size: int) -> tuple[bytearray, str]:
+    """Read up to *size* bytes, hashing each piece while it is still in the processor's cache."""
+    try:
+        content = bytearray(size)
+    except MemoryError as error:
+        raise OutOfMemory(f"no room for {size} bytes of weights", device="cpu", asked=size) from error
+    view, digest, done = memoryview(content), hashlib.sha256(), 0
+    while done < size and (count := file.readinto(view[done : done + _PIECE])):
+        digest.update(view[done : done + count])
+        done += count
+    return (content if done == size else bytearray(view[:done])), digest.hexdigest()
+
+
+class FolderWriter:
+    """Collects a model folder in a hidden sibling of *target*, which `write_folder` renames when it is complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files: dict[str, FileEntry] = {}
+
+    @contextlib.contextmanager
+    def file(self, name: str) -> Iterator[HashedFile]:
+        """Open the new file *name* for writing; it is hashed as it is written."""
+        with open(self._path / name, "xb") as raw:
+            hashed = HashedFile(raw)
+            yield hashed
+        self._files[name] = FileEntry(size=hashed.size, sha256=hashed.hexdigest())
+
+    def add(self, name: str, content: bytes) -> None:
+        """Write the new file *name*."""
+        with self.file(name) as file:
+            file.write(content)
+
+    def finish(self, manifest: Manifest) -> Manifest:
+        """Write ``llmos.json`` with the files written so far, and return it."""
+        manifest = attrs.evolve(manifest, files=self._files)
+        with open(self._path / MANIFEST, "xb") as file:
+            file.write(manifest.to_json())
+        return manifest
+
+
+class HashedFile:
+    """A file being written: counts and hashes what passes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+        """Bytes written so far."""
+
+    def write(self, content: Buffer) -> None:
+        """Append *content*."""
+        view = memoryview(content).cast("B")
+        self._file.write(view)
+        self._digest.update(view)
+        self.size += len(view)
+
+    def hexdigest(self) -> str:
+        """Return the SHA-256 of what was written."""
+        return self._digest.hexdigest()
+
+
+@contextlib.contextmanager
+def write_folder(target: Path) -> Iterator[FolderWriter]:
+    """Write the model folder *target*: it appears when the block ends, and not at all when the block raises.
+
+    Raises `InvalidArgument` where *target* exists or its parent does not.
+    """
+    if os.path.lexists(target):
+        raise _bad_target(target, "a folder that does not exist yet")
+    if not target.parent.is_dir():
+        raise _bad_target(target, "a folder inside an existing one")
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        yield FolderWriter(partial)
+        partial.chmod(0o755)  # mkdtemp's folders are private; a model folder is not
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _bad_target(target: Path, expected: str) -> InvalidArgument:
+    message = f"target is {target.name!r}, expected {expected}"
+    return InvalidArgument(message, field="target", value=target.name, expected=expected)

@@ -1,0 +1,170 @@
+"""``llmos.json``: what a model folder holds, and how it was made.
+
+The manifest is the only file of a folder that is read without a hash; it holds the hashes of the others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from llmos_onnx.fields import Fields, nearest, read_json, refusal
+from llmos_onnx.shape import MAX_VOCAB, Shape
+
+FORMAT: Final = 1
+"""Version of the folder's layout and of the graph's contract; a reader knows exactly one."""
+MANIFEST: Final = "llmos.json"
+GRAPH: Final = "model.onnx"
+DATA: Final = "model.onnx.data"
+TOKENIZER: Final = "tokenizer.json"
+CARD: Final = "README.md"
+REQUIRED: Final = (GRAPH, DATA, TOKENIZER)
+
+WEIGHTS: Final = ("fp32", "w8a8", "q8", "q4")
+"""The weight formats that the native exporter writes."""
+KV_FORMATS: Final = ("float32",)
+
+_MOST_BYTES: Final[Mapping[str, int]] = MappingProxyType(
+    {GRAPH: 64 << 20, DATA: 64 << 30, TOKENIZER: 64 << 20, CARD: 1 << 20}
+)
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@attrs.frozen(kw_only=True)
+class FileEntry:
+    """One file of the folder: its size in bytes and its SHA-256 in lower-case hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+@attrs.frozen(kw_only=True)
+class SpecialTokens:
+    """The token ids that have a meaning of their own."""
+
+    bos: int | None = None
+    """Begins a text."""
+    eos: tuple[int, ...] = ()
+    """Each of these ends a generation."""
+    pad: int | None = None
+    add_bos: bool = False
+    """A plain prompt is encoded with `bos` in front (chat templates write it themselves)."""
+
+
+@attrs.frozen(kw_only=True)
+class Generation:
+    """The sampling that the model's makers recommend; None where they say nothing."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Manifest:
+    """Everything that is known of a model folder without opening its graph."""
+
+    name: str
+    shape: Shape
+    weights: str
+    """How matrices are stored and multiplied: one of `WEIGHTS`."""
+    kv: str = "float32"
+    """Element type of the key and value cache: one of `KV_FORMATS`."""
+    files: Mapping[str, FileEntry] = attrs.field(converter=lambda files: MappingProxyType(dict(files)))
+    """The folder's files by plain name; those of `REQUIRED` are always among them."""
+    tokens: SpecialTokens
+    generation: Generation = Generation()
+    chat_template: str | None = None
+    """Jinja source; None for a model without a chat form."""
+    licence: str = "unknown"
+    source: str = "unknown"
+    """Where the weights came from, in words."""
+    format: int = FORMAT
+
+    @property
+    def architecture(self) -> str:
+        """The decoder's family: ``llama``, ``mistral``, ``qwen2`` or ``qwen3``."""
+        return self.shape.architecture
+
+    def to_json(self) -> bytes:
+        """Return the bytes of ``llmos.json``; `from_json` is the inverse."""
+        values = attrs.asdict(attrs.evolve(self, files={}))
+        values["files"] = {name: attrs.asdict(entry) for name, entry in sorted(self.files.items())}
+        return (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, *, model: str) -> Manifest:
+        """Read ``llmos.json``; raise `ModelUnavailable` naming the first field that is wrong.
+
+        *model* is the name under which errors speak of the folder.
+        """
+        fields = read_json(data, model=model, where=MANIFEST)
+        version = fields.values.get("format")
+        if version != FORMAT or type(version) is not int:
+            raise fields.refuse("format", f"{FORMAT}, the version that this release reads; export the model again")
+        fields.only(name.name for name in attrs.fields(cls))
+        shape = Shape.read(fields.inner("shape"))
+        return cls(
+            name=fields.text("name", 200),
+            shape=shape,
+            weights=fields.choice("weights", WEIGHTS),
+            kv=fields.choice("kv", KV_FORMATS),
+            files=_read_files(fields.inner("files")),
+            tokens=_read_tokens(fields.inner("tokens"), shape.vocab),
+            generation=read_generation(fields.inner("generation"), strict=True),
+            chat_template=fields.text("chat_template", 500_000) if fields.has("chat_template") else None,
+            licence=fields.text("licence", 200),
+            source=fields.text("source", 500),
+        )
+
+
+def _read_files(fields: Fields) -> dict[str, FileEntry]:
+    for name in fields.values:
+        if name not in _MOST_BYTES:
+            expected = f"plain names of a model folder: {nearest(name, _MOST_BYTES)}"
+            raise refusal(fields.model, fields.where, name, expected)
+    for name in REQUIRED:
+        if name not in fields.values:
+            raise fields.refuse(name, "its size and sha256: a folder without it is not complete")
+    return {name: _read_entry(fields.inner(name), _MOST_BYTES[name]) for name in fields.values}
+
+
+def _read_entry(fields: Fields, most: int) -> FileEntry:
+    fields.only(("size", "sha256"))
+    digest = fields.text("sha256", 64)
+    if not _SHA256.fullmatch(digest):
+        raise fields.refuse("sha256", "64 lower-case hexadecimal digits")
+    return FileEntry(size=fields.integer("size", 0, most), sha256=digest)
+
+
+def _read_tokens(fields: Fields, vocab: int) -> SpecialTokens:
+    fields.only(name.name for name in attrs.fields(SpecialTokens))
+    last = min(vocab, MAX_VOCAB) - 1
+    return SpecialTokens(
+        bos=fields.integer("bos", 0, last) if fields.has("bos") else None,
+        eos=fields.integers("eos", 0, last, most=64),
+        pad=fields.integer("pad", 0, last) if fields.has("pad") else None,
+        add_bos=fields.flag("add_bos"),
+    )
+
+
+def read_generation(fields: Fields, *, strict: bool) -> Generation:
+    """Read sampling defaults; *strict* refuses other keys (ours), without it they are passed over (a checkpoint's)."""
+    if strict:
+        fields.only(name.name for name in attrs.fields(Generation))
+    return Generation(
+        temperature=fields.number("temperature", 0.0, 100.0) if fields.has("temperature") else None,
+        top_k=fields.integer("top_k", 0, MAX_VOCAB) if fields.has("top_k") else None,
+        top_p=fields.number("top_p", 0.0, 1.0) if fields.has("top_p") else None,
+        min_p=fields.number("min_p", 0.0, 1.0) if fields.has("min_p") else None,
+        repetition_penalty=fields.number("repetition_penalty", 0.01, 100.0)
+        if fields.has("repetition_penalty")
+        else None,
+    )

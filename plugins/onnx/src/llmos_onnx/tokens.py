@@ -1,0 +1,128 @@
+"""The tokenizer's files of a checkpoint: special tokens, chat template, sampling defaults, all checked against the vocabulary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+from tokenizers import Tokenizer
+
+from llmos_onnx.fields import Fields, refusal
+from llmos_onnx.manifest import TOKENIZER, Generation, SpecialTokens, read_generation
+
+if TYPE_CHECKING:
+    from llmos_onnx.checkpoint import Checkpoint
+    from llmos_onnx.shape import Shape
+
+TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+GENERATION_CONFIG: Final = "generation_config.json"
+TEMPLATE_FILE: Final = "chat_template.jinja"
+_MAX_TOKENIZER: Final = 64 << 20
+_MAX_TEMPLATE: Final = 500_000
+
+
+@attrs.frozen(kw_only=True)
+class TextSettings:
+    """What is needed between text and token ids."""
+
+    tokenizer: bytes
+    """``tokenizer.json``, unchanged."""
+    tokens: SpecialTokens
+    generation: Generation
+    chat_template: str | None
+
+
+def read_text_settings(checkpoint: Checkpoint, config: Fields, shape: Shape) -> TextSettings:
+    """Read everything about text from *checkpoint*; *config* is its ``config.json``.
+
+    Raises `ModelUnavailable` where ``tokenizer.json`` is missing or malformed, or knows ids that *shape* does not.
+    """
+    content = checkpoint.read(TOKENIZER, _MAX_TOKENIZER)
+    if content is None:
+        raise refusal(checkpoint.model, TOKENIZER, "missing", "the tokenizer in its one-file form")
+    tokenizer = load_tokenizer(content, shape.vocab, model=checkpoint.model)
+    settings = checkpoint.json(TOKENIZER_CONFIG, limit=_MAX_TOKENIZER)
+    generation = checkpoint.json(GENERATION_CONFIG)
+    return TextSettings(
+        tokenizer=content,
+        tokens=_special_tokens(tokenizer, settings, generation, config, shape.vocab),
+        generation=read_generation(generation, strict=False),
+        chat_template=_chat_template(checkpoint, settings),
+    )
+
+
+def load_tokenizer(content: bytes, vocab: int, *, model: str) -> Tokenizer:
+    """Parse ``tokenizer.json``; raise `ModelUnavailable` where it is malformed or has an id beyond *vocab*."""
+    try:
+        tokenizer = Tokenizer.from_str(content.decode("utf-8"))
+    except Exception as error:  # noqa: BLE001 - the library raises bare Exception for whatever it cannot parse
+        raise refusal(model, TOKENIZER, str(error), "a tokenizer that the tokenizers library reads") from error
+    last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if last >= vocab:
+        raise refusal(model, f"{TOKENIZER}: token id", last, f"ids below {vocab}, the vocabulary of the model")
+    return tokenizer
+
+
+def _special_tokens(
+    tokenizer: Tokenizer, settings: Fields, generation: Fields, config: Fields, vocab: int
+) -> SpecialTokens:
+    """Collect the special ids: the tokenizer's own names first, then what the other files say."""
+    bos = _named(tokenizer, settings, "bos_token", vocab)
+    if bos is None:
+        bos = next(iter(_ids(generation, "bos_token_id", vocab) or _ids(config, "bos_token_id", vocab)), None)
+    named = _named(tokenizer, settings, "eos_token", vocab)
+    eos = dict.fromkeys(_ids(generation, "eos_token_id", vocab) or _ids(config, "eos_token_id", vocab))
+    if named is not None:
+        eos[named] = None
+    pad = _named(tokenizer, settings, "pad_token", vocab)
+    return SpecialTokens(bos=bos, eos=tuple(eos), pad=pad, add_bos=_adds_bos(tokenizer, settings, bos))
+
+
+def _adds_bos(tokenizer: Tokenizer, settings: Fields, bos: int | None) -> bool:
+    """Follow ``add_bos_token`` where it is given, else what the tokenizer does by itself."""
+    if bos is None:
+        return False
+    if settings.has("add_bos_token"):
+        return settings.flag("add_bos_token")
+    return tokenizer.encode("a", add_special_tokens=True).ids[:1] == [bos]
+
+
+def _ids(fields: Fields, name: str, vocab: int) -> tuple[int, ...]:
+    """Return the ids under *name*: one, a list, or none."""
+    if not fields.has(name):
+        return ()
+    if isinstance(fields.values[name], list):
+        return fields.integers(name, 0, vocab - 1, most=64)
+    return (fields.integer(name, 0, vocab - 1),)
+
+
+def _named(tokenizer: Tokenizer, settings: Fields, name: str, vocab: int) -> int | None:
+    """Return the id of the token that *settings* name, as a string or as an object with ``content``."""
+    if not settings.has(name):
+        return None
+    inner = isinstance(settings.values[name], dict)
+    text = settings.inner(name).text("content", 1000) if inner else settings.text(name, 1000)
+    found = tokenizer.token_to_id(text)
+    if found is None or found >= vocab:
+        raise settings.refuse(name, f"a token of {TOKENIZER}")
+    return int(found)
+
+
+def _chat_template(checkpoint: Checkpoint, settings: Fields) -> str | None:
+    """Return the template of ``chat_template.jinja`` or of the tokenizer's settings (of several, ``default``)."""
+    content = checkpoint.read(TEMPLATE_FILE, _MAX_TEMPLATE)
+    if content is not None:
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise refusal(checkpoint.model, TEMPLATE_FILE, str(error), "UTF-8") from error
+    if not settings.has("chat_template"):
+        return None
+    value = settings.values["chat_template"]
+    if not isinstance(value, list):
+        return settings.text("chat_template", _MAX_TEMPLATE)
+    for item in value:
+        named = Fields(settings.model, f"{settings.where}: chat_template", item if isinstance(item, dict) else {})
+        if named.text("name", 200) == "default":
+            return named.text("template", _MAX_TEMPLATE)
+    raise settings.refuse("chat_template", "a string, or a list with one named 'default'")

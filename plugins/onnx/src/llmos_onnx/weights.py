@@ -1,0 +1,213 @@
+"""The formats in which matrices are stored and multiplied, each a class that writes its nodes and tensors.
+
+Every format keeps a checkpoint's own layout, one row per output column, so that weights stream through block by block,
+and the embedding table and the head of a tied model are one tensor.
+
+    fp32   `Gemm`; exact
+    w8a8   integers on both sides: activations with one scale per row of the batch, weights with one per output
+    q8 q4  `MatMulNBits`: weights of 8 or 4 bits with one scale per block of inputs, activations as they are
+
+``DynamicQuantizeLinear`` and its kin are not used: they take one scale per batch, so that what a neighbour says would
+change a row's numbers.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
+import numpy as np
+from llmos_kernel.errors import InvalidArgument
+
+from llmos_onnx.graph import MICROSOFT, Graph
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+
+class Matrix(Protocol):
+    """A matrix ``[rows, columns]`` that is read block by block; a linear layer has one row per output."""
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor; equal names are equal matrices."""
+
+    @property
+    def rows(self) -> int:
+        """Outputs of a linear layer, or entries of a table."""
+
+    @property
+    def columns(self) -> int:
+        """Inputs of a linear layer, or width of a table's entries."""
+
+    def blocks(self) -> Iterator[Floats]:
+        """Yield all rows in order, some at a time, as finite float32 ``[n, columns]``."""
+
+
+class Format(abc.ABC):
+    """Writes linear layers and tables of one weight format."""
+
+    zero_points: bool = False
+    """The graph needs the inputs ``zp_rows`` and ``zp_last``."""
+
+    @abc.abstractmethod
+    def linear(self, graph: Graph, x: str, matrix: Matrix, *, bias: str = "", zero_points: str = "zp_rows") -> str:
+        """Return ``x @ matrix.T + bias`` for *x* float32 ``[n, columns]``.
+
+        *zero_points* names the uint8 input of n elements for formats that need one.
+        """
+
+    @abc.abstractmethod
+    def table(self, graph: Graph, ids: str, matrix: Matrix) -> str:
+        """Return the rows *ids* (int64 ``[n]``) of *matrix* as float32 ``[n, columns]``."""
+
+
+class Float32(Format):
+    """Weights as they are, widened to single precision."""
+
+    def linear(self, graph: Graph, x: str, matrix: Matrix, *, bias: str = "", zero_points: str = "zp_rows") -> str:
+        """See `Format.linear`."""
+        inputs = [x, self._store(graph, matrix), *([bias] if bias else [])]
+        return graph.node("Gemm", inputs, transB=1)
+
+    def table(self, graph: Graph, ids: str, matrix: Matrix) -> str:
+        """See `Format.table`."""
+        return graph.node("Gather", [self._store(graph, matrix), ids])
+
+    def _store(self, graph: Graph, matrix: Matrix) -> str:
+        if graph.has(matrix.name):
+            return matrix.name
+        return graph.stored(matrix.name, np.float32, (matrix.rows, matrix.columns), matrix.blocks())
+
+
+class RowInt8(Format):
+    """8-bit integers on both sides (W8A8), the sums exact in 32 bits.
+
+    A row of activations becomes ``round(x * 127 / max|x|) + 128``, so its numbers depend on nothing but itself; unsigned
+    times signed is what x86 multiplies fast.
+    """
+
+    zero_points = True
+
+    def linear(self, graph: Graph, x: str, matrix: Matrix, *, bias: str = "", zero_points: str = "zp_rows") -> str:
+        """See `Format.linear`."""
+        weights, scales = self._store(graph, matrix)
+        last = graph.integers(-1)
+        greatest = graph.node("ReduceMax", [graph.node("Abs", [x]), last], keepdims=1)
+        scale = graph.node("Mul", [greatest, graph.scalar("one_127th", 1 / 127)])
+        quantised = graph.node("QuantizeLinear", [x, graph.node("Squeeze", [scale, last]), zero_points], axis=0)
+        one, middle = graph.scalar("one", 1.0), graph.scalar("middle", 128, np.uint8)
+        zeros = graph.constant(f"zeros_{matrix.rows}", np.zeros(matrix.rows, np.int8))
+        products = graph.node("QGemm", [quantised, one, middle, weights, scales, zeros], domain=MICROSOFT, transB=1)
+        y = graph.node("Mul", [products, scale])
+        return graph.node("Add", [y, bias]) if bias else y
+
+    def table(self, graph: Graph, ids: str, matrix: Matrix) -> str:
+        """See `Format.table`."""
+        weights, scales = self._store(graph, matrix)
+        entries = graph.node("Cast", [graph.node("Gather", [weights, ids])], to=1)
+        factors = graph.node("Unsqueeze", [graph.node("Gather", [scales, ids]), graph.integers(-1)])
+        return graph.node("Mul", [entries, factors])
+
+    def _store(self, graph: Graph, matrix: Matrix) -> tuple[str, str]:
+        weights, scales = f"{matrix.name}.int8", f"{matrix.name}.scale"
+        if not graph.has(weights):
+            found: list[Floats] = []
+            blocks = _collect(map(quantise_rows, matrix.blocks()), found)
+            graph.stored(weights, np.int8, (matrix.rows, matrix.columns), blocks)
+            graph.stored(scales, np.float32, (matrix.rows,), found)
+        return weights, scales
+
+
+@attrs.frozen
+class BlockInt(Format):
+    """Weights of *bits* (4 or 8) with one scale per block of inputs; activations stay single precision."""
+
+    bits: int
+
+    def linear(self, graph: Graph, x: str, matrix: Matrix, *, bias: str = "", zero_points: str = "zp_rows") -> str:
+        """See `Format.linear`."""
+        size = block_size(matrix)
+        weights, scales = f"{matrix.name}.int{self.bits}", f"{matrix.name}.scale"
+        shape = (matrix.rows, matrix.columns // size, size * self.bits // 8)
+        if graph.has(weights):  # the table of a tied model, which has two dimensions
+            weights = graph.node("Reshape", [weights, graph.integers(*shape)])
+        else:
+            self._store(graph, matrix, shape)
+        attributes = {"K": matrix.columns, "N": matrix.rows, "bits": self.bits, "block_size": size}
+        # Level 4 lets the runtime round each row's activations to 8 bits per block: 4-bit weights are coarser than that.
+        y = graph.node("MatMulNBits", [x, weights, scales], domain=MICROSOFT, accuracy_level=4, **attributes)
+        return graph.node("Add", [y, bias]) if bias else y
+
+    def table(self, graph: Graph, ids: str, matrix: Matrix) -> str:
+        """See `Format.table`."""
+        weights, scales = self._store(graph, matrix, (matrix.rows, matrix.columns * self.bits // 8))
+        attributes = {"bits": self.bits, "block_size": block_size(matrix), "gather_axis": 0, "quantize_axis": 1}
+        return graph.node("GatherBlockQuantized", [weights, ids, scales], domain=MICROSOFT, **attributes)
+
+    def _store(self, graph: Graph, matrix: Matrix, shape: tuple[int, ...]) -> tuple[str, str]:
+        weights, scales = f"{matrix.name}.int{self.bits}", f"{matrix.name}.scale"
+        size = block_size(matrix)
+        found: list[Floats] = []
+        blocks = _collect((quantise_blocks(block, self.bits, size) for block in matrix.blocks()), found)
+        graph.stored(weights, np.uint8, shape, blocks)
+        graph.stored(scales, np.float32, (matrix.rows, matrix.columns // size), found)
+        return weights, scales
+
+
+FORMATS: Final[dict[str, Format]] = {
+    "fp32": Float32(),
+    "w8a8": RowInt8(),
+    "q8": BlockInt(8),
+    "q4": BlockInt(4),
+}
+"""Weight formats by the name that the manifest gives them."""
+
+
+def quantise_rows(block: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Return int8 ``[n, k]`` and scales ``[n]``: ``block ≈ integers * scale``, off by at most half a scale."""
+    scales = np.abs(block).max(axis=1) / np.float32(127)
+    scales[scales == 0] = 1
+    return np.rint(block / scales[:, None]).astype(np.int8), scales
+
+
+def quantise_blocks(block: Floats, bits: int, size: int) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """Return packed uint8 ``[n, k * bits / 8]`` and scales ``[n, k / size]`` for *bits* of 4 or 8.
+
+    ``block ≈ (integers - 2 ** (bits - 1)) * scale``, off by at most half a scale.  With 4 bits the value of greatest
+    magnitude becomes -8, whatever its sign (as in ggml's Q4_0): that uses all sixteen levels; one value of the other
+    sign as great as that is off by a whole scale.  Two values share a byte, the first in its low half.
+    """
+    values = block.reshape(len(block), -1, size)
+    greatest = np.abs(values).argmax(axis=2, keepdims=True)
+    extreme = np.take_along_axis(values, greatest, axis=2)
+    scales = extreme / np.float32(-8) if bits == 4 else np.abs(extreme) / np.float32(127)
+    scales[scales == 0] = 1
+    middle = 1 << (bits - 1)
+    integers = np.clip(np.rint(values / scales) + middle, 0, (1 << bits) - 1).astype(np.uint8)
+    if bits == 4:
+        integers = integers[..., 0::2] | (integers[..., 1::2] << 4)
+    return integers.reshape(len(block), -1), scales[..., 0]
+
+
+def block_size(matrix: Matrix) -> int:
+    """Return how many inputs share a scale: 64, or 32 or 16 where the width asks for it.
+
+    Raises `InvalidArgument` where none of them divides the matrix's width.
+    """
+    size = next((size for size in (64, 32, 16) if matrix.columns % size == 0), None)
+    if size is None:
+        expected = f"fp32 or w8a8: {matrix.name} is {matrix.columns} wide, not a multiple of 16"
+        raise InvalidArgument(f"weights are q4 or q8, expected {expected}", field="weights", value="q4", expected=expected)
+    return size
+
+
+def _collect(pairs: Iterator[tuple[npt.NDArray[Any], Floats]], scales: list[Floats]) -> Iterator[npt.NDArray[Any]]:
+    """Yield the first of each pair and keep the second in *scales*."""
+    for integers, factors in pairs:
+        scales.append(factors)
+        yield integers
