@@ -1,0 +1,132 @@
+"""What tox.ini cannot say: one environment per plugin and per other Python, and a closing line over all of them.
+
+A plugin's environment holds the kernel, the SDK, that plugin and the plugins that it depends on, installed as wheels,
+and nothing else of ours: the plugin's tests pass there only if its dependencies are declared and its wheel is complete.
+"""
+
+from __future__ import annotations
+
+import atexit
+import platform
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+from tox.config.loader.memory import MemoryLoader
+from tox.config.types import Command
+from tox.plugin import impl
+from tox.tox_env.errors import Skip
+from tox.tox_env.python.api import Python
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tox.config.sets import ConfigSet
+    from tox.execute import Outcome
+    from tox.session.state import State
+    from tox.tox_env.api import ToxEnv
+
+ROOT = Path(__file__).parent
+REPORTS = ROOT / ".tox" / "reports"
+PYTHONS = ("py311", "py312", "py313", "py314")
+HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
+RUNTIME = "gpu" if (sys.platform, platform.machine()) == ("linux", "x86_64") or sys.platform == "win32" else "cpu"
+
+_ran: dict[str, bool] = {}
+"""Environment by name, and whether it ended well."""
+
+
+def plugins() -> list[str]:
+    """Return the folders of the plugins, sorted."""
+    return sorted(path.parent.name for path in (ROOT / "plugins").glob("*/pyproject.toml"))
+
+
+def requirements(plugin: str, known: list[str]) -> list[str]:
+    """Return what pip must install for *plugin*: the plugins of ours that it depends on first, then itself."""
+    project = tomllib.loads((ROOT / "plugins" / plugin / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = project.get("dependencies", ())
+    siblings = {found[1] for line in lines if (found := re.match(r"llmos-([a-z0-9-]+)", line))}
+    needed = [line for name in known if name in siblings and name != plugin for line in requirements(name, known)]
+    extra = f"[{RUNTIME}]" if RUNTIME in project.get("optional-dependencies", {}) else ""
+    return [*dict.fromkeys(needed), f"./plugins/{plugin}{extra}"]
+
+
+@impl
+def tox_extend_envs() -> Iterable[str]:
+    """Add an environment per plugin, and the Pythons that `tests` does not run on."""
+    return (*(f"plugin-{name}" for name in plugins()), *(name for name in PYTHONS if name != HERE))
+
+
+@impl
+def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
+    """Make the additional environments part of plain `tox`, and say what the plugins' do."""
+    core_conf["env_list"].envs.extend(tox_extend_envs())
+    known = plugins()
+    for name in known:
+        parts = ["./kernel", "./sdk", *requirements(name, known)]
+        report = REPORTS / f"plugin-{name}.xml"
+        tests = ["python", "-m", "pytest", f"plugins/{name}/tests", f"--junit-xml={report}"]
+        values: dict[str, Any] = {
+            "description": f"the wheels of the kernel, the SDK and {name}",
+            "deps": [],
+            "commands_pre": [Command(["python", "-m", "pip", "install", *parts])],
+            "commands": [Command(tests)],
+        }
+        state.conf.memory_seed_loaders[f"plugin-{name}"].append(MemoryLoader(**values))
+
+
+@impl
+def tox_before_run_commands(tox_env: ToxEnv) -> None:
+    """Forget the reports of an earlier run."""
+    for report in _reports(tox_env.name):
+        report.unlink()
+
+
+@impl
+def tox_after_run_commands(tox_env: ToxEnv, exit_code: int, outcomes: list[Outcome]) -> None:
+    """Remember how the environment ended."""
+    _ran[tox_env.name] = exit_code == 0
+
+
+@impl
+def tox_env_teardown(tox_env: ToxEnv) -> None:
+    """Count an environment that could not even be set up as failed, unless its Python is not installed."""
+    if tox_env.name not in _ran and isinstance(tox_env, Python) and not _skipped(tox_env):
+        _ran[tox_env.name] = False
+
+
+def _skipped(env: Python) -> bool:
+    try:
+        _ = env.base_python
+    except Skip:
+        return True
+    return False
+
+
+def _reports(name: str) -> list[Path]:
+    return [path for path in REPORTS.glob("*.xml") if re.fullmatch(rf"{re.escape(name)}(-kernel|-rest)?", path.stem)]
+
+
+def _count(name: str) -> tuple[int, int, int]:
+    """Return passed, failed and skipped tests; an environment that failed otherwise (lint) counts as one failure."""
+    passed = failed = skipped = 0
+    for report in _reports(name):
+        for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 - written by our own pytest
+            tests, bad, out = int(suite.get("tests", 0)), _bad(suite), int(suite.get("skipped", 0))
+            passed, failed, skipped = passed + tests - bad - out, failed + bad, skipped + out
+    return passed, max(failed, int(not _ran[name])), skipped
+
+
+def _bad(suite: ET.Element) -> int:
+    return int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+
+
+@atexit.register
+def closing_line() -> None:
+    """Print one line over all the environments that ran, after tox's own report."""
+    if _ran:
+        passed, failed, skipped = (sum(column) for column in zip(*map(_count, _ran), strict=True))
+        print(f"tests: {passed} passed, {failed} failed, {skipped} skipped", flush=True)
