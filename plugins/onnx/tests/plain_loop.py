@@ -1,4 +1,4 @@
-"""The shortest right way to run a model folder with onnxruntime alone: what tests compare the engine and the exporter by."""
+"""The shortest right way to run a model folder with onnxruntime alone: tests compare engine and exporter by it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class PlainLoop:
         if self._zero_points:
             inputs |= {"zp_rows": np.full(ids.size, 128, np.uint8), "zp_last": np.full(len(wanted), 128, np.uint8)}
         inputs |= {f"past_{name}": cache[rows] for name, cache in self._cache.items()}
+        logits: Floats
         logits, *present = self.session.run(["logits", *(f"present_{name}" for name in self._cache)], inputs)
         for cache, changed in zip(self._cache.values(), present, strict=True):
             cache[rows] = changed

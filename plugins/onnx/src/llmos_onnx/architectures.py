@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 import attrs
-from llmos_kernel.errors import InvalidArgument
 
+from llmos_kernel.errors import InvalidArgument
 from llmos_onnx.fields import Fields
 from llmos_onnx.shape import ARCHITECTURES, MAX_CONTEXT, MAX_LAYERS, MAX_VOCAB, Rope, Shape
 
@@ -97,7 +97,9 @@ def _context(config: Fields, wanted: int | None) -> int:
         return min(longest, MAX_CONTEXT)
     if not 1 <= wanted <= min(longest, MAX_CONTEXT):
         expected = f"an integer within 1 … {min(longest, MAX_CONTEXT)}"
-        raise InvalidArgument(f"context is {wanted}, expected {expected}", field="context", value=wanted, expected=expected)
+        raise InvalidArgument(
+            f"context is {wanted}, expected {expected}", field="context", value=wanted, expected=expected
+        )
     return wanted
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint as Hugging Face publishes it: ``config.json``, safetensors in one file or in shards, and the tokenizer's files.
+"""A checkpoint as Hugging Face publishes it: configuration, safetensors in one file or in shards, tokenizer.
 
 Nothing is ever run from it: no module, no pickle.  Tensors stream through in blocks.
 """
@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 import numpy as np
@@ -69,7 +69,7 @@ class Checkpoint:
         self._total = sum(file.tensors[name].size for name, file in self._where.items())
         self._done = 0
 
-    def __enter__(self) -> Checkpoint:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -148,5 +148,7 @@ class Checkpoint:
         for shard, file in shards.items():
             for name in file.tensors:
                 if where.get(name) is not file:
-                    raise refusal(self.model, f"{shard}: {name}", "not in the index", f"listed in {INDEX} for this file")
+                    raise refusal(
+                        self.model, f"{shard}: {name}", "not in the index", f"listed in {INDEX} for this file"
+                    )
         return where

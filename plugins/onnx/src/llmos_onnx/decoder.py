@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
-import numpy as np
 
-from llmos_onnx.graph import MICROSOFT, Graph
+from llmos_onnx.graph import MICROSOFT, Graph, cache_names, signature
 from llmos_onnx.rope import tables
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from llmos_onnx.shape import Shape
@@ -30,11 +30,6 @@ class Weights(Protocol):
 
     def vector(self, *names: str) -> npt.NDArray[np.float32]:
         """Return the one-dimensional tensors *names*, one after another."""
-
-
-def cache_names(layer: int) -> tuple[str, str, str, str]:
-    """Return the names of *layer*'s past keys, past values, present keys and present values."""
-    return f"past_{layer}_k", f"past_{layer}_v", f"present_{layer}_k", f"present_{layer}_v"
 
 
 @attrs.frozen
@@ -80,7 +75,7 @@ def write_decoder(graph: Graph, shape: Shape, form: Format, weights: Weights) ->
     Tensors are taken from *weights* in the order in which the graph uses them, and each once.
     """
     writer = _Writer(graph, shape, form, weights)
-    _declare_inputs(graph, shape, form)
+    graph.declare(*signature(shape, zero_points=form.zero_points))
     ids = graph.node("Reshape", ["input_ids", graph.integers(-1)])
     residual = form.table(graph, ids, weights.matrix(EMBEDDING))
     x = writer.norm(residual, _layer(0) + "input_layernorm.weight")
@@ -98,19 +93,6 @@ def _layer(layer: int) -> str:
     return f"model.layers.{layer}."
 
 
-def _declare_inputs(graph: Graph, shape: Shape, form: Format) -> None:
-    graph.input("input_ids", np.int64, ["B", "S"])
-    graph.input("seqlens_k", np.int32, ["B"])
-    graph.input("total", np.int32, [])
-    graph.input("last_index", np.int64, ["R"])
-    if form.zero_points:
-        graph.input("zp_rows", np.uint8, ["BS"])
-        graph.input("zp_last", np.uint8, ["R"])
-    for layer in range(shape.layers):
-        for name in cache_names(layer)[:2]:
-            graph.input(name, np.float32, ["B", shape.kv_heads, "M", shape.head_dim])
-
-
 def _attention(writer: _Writer, x: str, layer: int) -> str:
     """Queries, keys and values in one product; rotation, cache and attention in one node; then the output product."""
     graph, shape, name = writer.graph, writer.shape, _layer(layer) + "self_attn."
@@ -122,7 +104,7 @@ def _attention(writer: _Writer, x: str, layer: int) -> str:
         inputs = [_by_row(graph, packed, shape.queries + 2 * shape.keys), "", ""]
     past_k, past_v, present_k, present_v = cache_names(layer)
     cosines, sines = _rotation(graph, shape)
-    attributes: dict[str, Any] = {"local_window_size": shape.window} if shape.window else {}
+    attributes: dict[str, int] = {"local_window_size": shape.window} if shape.window else {}
     graph.node_into(
         "GroupQueryAttention",
         [*inputs, past_k, past_v, "seqlens_k", "total", cosines, sines],
@@ -135,8 +117,6 @@ def _attention(writer: _Writer, x: str, layer: int) -> str:
         rotary_interleaved=0,
         **attributes,
     )
-    for present in (present_k, present_v):
-        graph.output(present, np.float32, ["B", shape.kv_heads, "M", shape.head_dim])
     rows = graph.node("Reshape", [f"{name}out", graph.integers(-1, shape.queries)])
     return writer.linear(rows, name + "o_proj", bias=shape.out_bias)
 
@@ -194,7 +174,6 @@ def _head(writer: _Writer, residual: str) -> None:
     matrix = writer.weights.matrix(EMBEDDING if shape.tied else HEAD)
     logits = writer.format.linear(graph, x, matrix, zero_points="zp_last")
     graph.node("Identity", [logits], name="logits")
-    graph.output("logits", np.float32, ["R", shape.vocab])
 
 
 def tensor_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from llmos_kernel.errors import InvalidArgument, KernelError
-
 from llmos_onnx.architectures import read_shape
 from llmos_onnx.checkpoint import CONFIG, Checkpoint, Progress
 from llmos_onnx.decoder import HEAD, tensor_shapes, write_decoder
@@ -37,16 +36,18 @@ def export_model(
 ) -> Manifest:
     """Write the model folder *target* from the checkpoint *source*, and return its manifest.
 
-    *weights* is one of ``fp32``, ``w8a8``, ``q8``, ``q4``; *context* shortens the longest sequence in tokens; *name* and
-    *licence* default to the source's folder name and to its model card.  *progress* hears of every block of weights.
-    Memory stays bounded by the largest tensor's scales and a few blocks.  *target* appears whole or not at all.
+    *weights* is one of ``fp32``, ``w8a8``, ``q8``, ``q4``; *context* shortens the longest sequence in tokens; *name*
+    and *licence* default to the source's folder name and to its model card.  *progress* hears of every block of
+    weights.  Memory is bounded: a few blocks, and the scales of one matrix.  *target* appears whole or not at all.
 
     Raises `InvalidArgument` for a wrong argument and `ModelUnavailable` for a checkpoint that cannot be exported, each
     naming the field, its value and what would be right.
     """
     if weights not in FORMATS:
         expected = f"one of {nearest(str(weights), WEIGHTS)}"
-        raise InvalidArgument(f"weights is {weights!r}, expected {expected}", field="weights", value=weights, expected=expected)
+        raise InvalidArgument(
+            f"weights is {weights!r}, expected {expected}", field="weights", value=weights, expected=expected
+        )
     model = name or source.resolve().name
     with Checkpoint(source, model=model, progress=progress) as checkpoint:
         config = checkpoint.json(CONFIG, required=True)
@@ -100,10 +101,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         manifest = export_model(**vars(options))
     except KernelError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command says how it went
         return 1
     size = sum(entry.size for entry in manifest.files.values())
-    print(f"{manifest.name}: {manifest.architecture}, {manifest.weights}, {size / 1e6:.1f} MB")
+    print(f"{manifest.name}: {manifest.architecture}, {manifest.weights}, {size / 1e6:.1f} MB")  # noqa: T201 - the same
     return 0
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
+
 from llmos_kernel.contracts import Exporter, Progress
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
-
 from llmos_onnx.export import export_model
 from llmos_onnx.fields import nearest
 

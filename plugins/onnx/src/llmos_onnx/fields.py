@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import attrs
+
 from llmos_kernel.errors import ModelUnavailable
 
 MAX_JSON_BYTES: Final = 1 << 20
@@ -73,8 +74,7 @@ class Fields:
 
     def refuse(self, name: str, expected: str) -> ModelUnavailable:
         """Return the error for the field *name* as it stands."""
-        value = self.values[name] if name in self.values else "missing"
-        return refusal(self.model, f"{self.where}: {name}", value, expected)
+        return refusal(self.model, f"{self.where}: {name}", self.values.get(name, "missing"), expected)
 
     def only(self, known: Iterable[str]) -> None:
         """Refuse the first key that is not *known*."""
@@ -136,10 +136,11 @@ class Fields:
     def integers(self, name: str, low: int, high: int, most: int) -> tuple[int, ...]:
         """Return a list of at most *most* integers within *low* … *high*."""
         items = self.values.get(name)
-        right = isinstance(items, list) and len(items) <= most
-        if not right or not all(type(item) is int and low <= item <= high for item in items):
-            raise self.refuse(name, f"a list of at most {most} integers within {low} … {high}")
-        return tuple(items)
+        if isinstance(items, list) and len(items) <= most:
+            found = tuple(item for item in items if type(item) is int and low <= item <= high)
+            if len(found) == len(items):
+                return found
+        raise self.refuse(name, f"a list of at most {most} integers within {low} … {high}")
 
     def inner(self, name: str) -> Fields:
         """Return the object under *name*."""

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import attrs
-from llmos_kernel.errors import InvalidArgument, OutOfMemory
 
+from llmos_kernel.errors import InvalidArgument, OutOfMemory
 from llmos_onnx.fields import MAX_JSON_BYTES, refusal
 from llmos_onnx.graph_check import check_graph
 from llmos_onnx.manifest import DATA, GRAPH, MANIFEST, TOKENIZER, FileEntry, Manifest
@@ -81,9 +81,7 @@ def open_folder(path: Path) -> ModelFolder:
     `OutOfMemory` where the weights do not fit.
     """
     manifest, model = read_manifest(path), path.name
-    contents = {
-        name: _read(path, name, manifest.files[name], model) for name in (GRAPH, DATA, TOKENIZER)
-    }
+    contents = {name: _read(path, name, manifest.files[name], model) for name in (GRAPH, DATA, TOKENIZER)}
     graph = bytes(contents[GRAPH])
     check_graph(graph, manifest, model=model)
     return ModelFolder(
@@ -101,7 +99,7 @@ def _read(path: Path, name: str, entry: FileEntry | None, model: str) -> bytearr
     except OSError as error:
         expected = "a regular file in the model folder, not a link"
         raise refusal(model, name, error.strerror, expected) from error
-    with open(descriptor, "rb", buffering=0) as file:
+    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise refusal(model, name, "not a regular file", "a regular file")
@@ -139,7 +137,7 @@ class FolderWriter:
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[HashedFile]:
         """Open the new file *name* for writing; it is hashed as it is written."""
-        with open(self._path / name, "xb") as raw:
+        with (self._path / name).open("xb") as raw:
             hashed = HashedFile(raw)
             yield hashed
         self._files[name] = FileEntry(size=hashed.size, sha256=hashed.hexdigest())
@@ -152,7 +150,7 @@ class FolderWriter:
     def finish(self, manifest: Manifest) -> Manifest:
         """Write ``llmos.json`` with the files written so far, and return it."""
         manifest = attrs.evolve(manifest, files=self._files)
-        with open(self._path / MANIFEST, "xb") as file:
+        with (self._path / MANIFEST).open("xb") as file:
             file.write(manifest.to_json())
         return manifest
 

@@ -22,7 +22,8 @@ Runs that are right:
 - a further chunk of one prompt: B = 1, S > 1, cache filled before it.
 
 B, S and R are at least 1: **an empty batch kills the process**.  ``seqlens_k + 1 <= total <= M`` is the caller's duty:
-a greater ``seqlens_k`` is accepted silently and reads what is not there.  Padded positions are computed and mean nothing.
+a greater ``seqlens_k`` is accepted silently and reads what is not there.  Padded positions are computed and mean
+nothing.
 Zero points are inputs because a constant of unknown length costs two nodes for each of the four chains of a layer.
 
 On x86 processors without VNNI, 8-bit products saturate unless the session's configuration entry
@@ -34,6 +35,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from llmos_onnx.folder import HashedFile
+    from llmos_onnx.shape import Shape
+
+Attribute = int | float
+"""What an attribute of a node may be."""
 
 MICROSOFT: Final = "com.microsoft"
 OPSETS: Final = {"": 21, MICROSOFT: 1}
@@ -51,9 +57,9 @@ IR_VERSION: Final = 10
 
 _ALIGNMENT: Final = 64
 # Small tensors stay in the graph: the runtime needs shapes while it still has no external data.
-_LARGEST_CONSTANT: Final = 1024
+LARGEST_CONSTANT: Final = 1024
 
-TYPES: Final = {
+TYPES: Final[dict[np.dtype[Any], int]] = {
     np.dtype(np.float32): TensorProto.FLOAT,
     np.dtype(np.uint8): TensorProto.UINT8,
     np.dtype(np.int8): TensorProto.INT8,
@@ -61,6 +67,41 @@ TYPES: Final = {
     np.dtype(np.int64): TensorProto.INT64,
 }
 """ONNX element types that graphs of this exporter hold, by numpy type."""
+
+
+@attrs.frozen
+class Value:
+    """An input or output of the graph."""
+
+    name: str
+    dtype: str
+    """Name of the numpy type of its elements."""
+    shape: tuple[int | str, ...]
+    """A string is a size known only when running."""
+
+
+def cache_names(layer: int) -> tuple[str, str, str, str]:
+    """Return the names of *layer*'s past keys, past values, present keys and present values."""
+    return f"past_{layer}_k", f"past_{layer}_v", f"present_{layer}_k", f"present_{layer}_v"
+
+
+def signature(shape: Shape, *, zero_points: bool) -> tuple[list[Value], list[Value]]:
+    """Return the inputs and outputs of the contract for a decoder of *shape*."""
+    inputs = [
+        Value("input_ids", "int64", ("B", "S")),
+        Value("seqlens_k", "int32", ("B",)),
+        Value("total", "int32", ()),
+        Value("last_index", "int64", ("R",)),
+    ]
+    if zero_points:
+        inputs += [Value("zp_rows", "uint8", ("BS",)), Value("zp_last", "uint8", ("R",))]
+    outputs = [Value("logits", "float32", ("R", shape.vocab))]
+    cache = ("B", shape.kv_heads, "M", shape.head_dim)
+    for layer in range(shape.layers):
+        names = cache_names(layer)
+        inputs += [Value(name, "float32", cache) for name in names[:2]]
+        outputs += [Value(name, "float32", cache) for name in names[2:]]
+    return inputs, outputs
 
 
 class Graph:
@@ -77,14 +118,14 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
-    def node(self, op: str, inputs: Sequence[str], *, domain: str = "", name: str = "", **attributes: Any) -> str:
+    def node(self, op: str, inputs: Sequence[str], *, domain: str = "", name: str = "", **attributes: Attribute) -> str:
         """Add a node with one output, and return the output's name (*name*, or one made up)."""
         output = name or self._fresh(op)
         self.node_into(op, inputs, [output], domain=domain, **attributes)
         return output
 
     def node_into(
-        self, op: str, inputs: Sequence[str], outputs: Sequence[str], *, domain: str = "", **attributes: Any
+        self, op: str, inputs: Sequence[str], outputs: Sequence[str], *, domain: str = "", **attributes: Attribute
     ) -> None:
         """Add a node with the given *outputs*; an empty name is an output that nobody wants."""
         self._values.update(outputs)
@@ -101,7 +142,7 @@ class Graph:
         """Return a vector of int64 constants."""
         return self.constant("int_" + "_".join(map(str, values)), np.array(values, np.int64))
 
-    def scalar(self, name: str, value: float | int, dtype: npt.DTypeLike = np.float32) -> str:
+    def scalar(self, name: str, value: float, dtype: npt.DTypeLike = np.float32) -> str:
         """Return a constant without dimensions."""
         return self.constant(name, np.array(value, dtype))
 
@@ -117,15 +158,13 @@ class Graph:
         """Store *array* once under *name*, within the graph where it is small, and return the name."""
         if name in self._tensors:
             return name
-        if array.nbytes > _LARGEST_CONSTANT:
+        if array.nbytes > LARGEST_CONSTANT:
             return self.stored(name, array.dtype, array.shape, [array])
         tensor = TensorProto(name=name, data_type=TYPES[array.dtype], dims=array.shape, raw_data=array.tobytes())
         self._tensors[name] = tensor
         return name
 
-    def stored(
-        self, name: str, dtype: npt.DTypeLike, shape: Sequence[int], blocks: Iterable[npt.NDArray[Any]]
-    ) -> str:
+    def stored(self, name: str, dtype: npt.DTypeLike, shape: Sequence[int], blocks: Iterable[npt.NDArray[Any]]) -> str:
         """Append a tensor to the data file, block by block along its first dimension, and return *name*."""
         self._data.write(b"\0" * (-self._data.size % _ALIGNMENT))
         start = self._data.size
@@ -139,14 +178,10 @@ class Graph:
         self._tensors[name] = tensor
         return name
 
-    def input(self, name: str, dtype: npt.DTypeLike, shape: Sequence[int | str]) -> str:
-        """Declare an input; a string in *shape* is a dimension known only when running."""
-        self._inputs.append(helper.make_tensor_value_info(name, TYPES[np.dtype(dtype)], shape))
-        return name
-
-    def output(self, name: str, dtype: npt.DTypeLike, shape: Sequence[int | str]) -> None:
-        """Declare the value *name* as an output."""
-        self._outputs.append(helper.make_tensor_value_info(name, TYPES[np.dtype(dtype)], shape))
+    def declare(self, inputs: Iterable[Value], outputs: Iterable[Value]) -> None:
+        """Say which values come in and go out."""
+        self._inputs += map(_value_info, inputs)
+        self._outputs += map(_value_info, outputs)
 
     def serialise(self, name: str) -> bytes:
         """Return the graph as the bytes of ``model.onnx``."""
@@ -155,8 +190,11 @@ class Graph:
         )
         opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="llmos")
-        return model.SerializeToString(deterministic=True)
+        return bytes(model.SerializeToString(deterministic=True))
 
     def _fresh(self, op: str) -> str:
         return f"{op}_{len(self._nodes)}"
 
+
+def _value_info(value: Value) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(value.name, TYPES[np.dtype(value.dtype)], value.shape)

@@ -43,6 +43,10 @@ class FileEntry:
     sha256: str
 
 
+def _frozen_files(files: Mapping[str, FileEntry]) -> Mapping[str, FileEntry]:
+    return MappingProxyType(dict(files))
+
+
 @attrs.frozen(kw_only=True)
 class SpecialTokens:
     """The token ids that have a meaning of their own."""
@@ -77,7 +81,7 @@ class Manifest:
     """How matrices are stored and multiplied: one of `WEIGHTS`."""
     kv: str = "float32"
     """Element type of the key and value cache: one of `KV_FORMATS`."""
-    files: Mapping[str, FileEntry] = attrs.field(converter=lambda files: MappingProxyType(dict(files)))
+    files: Mapping[str, FileEntry] = attrs.field(converter=_frozen_files)
     """The folder's files by plain name; those of `REQUIRED` are always among them."""
     tokens: SpecialTokens
     generation: Generation = Generation()

@@ -1,8 +1,8 @@
 """Reading safetensors files: the header is believed only where it describes the file exactly.
 
-A file is eight bytes (the header's length, little-endian), the header (a JSON object that gives each tensor a ``dtype``,
-a ``shape`` and ``data_offsets``), and the tensors.  Tensors must cover the rest of the file without gap or overlap, as
-the format's own reader demands.  Values are read piece by piece: a file is never in memory as a whole.
+A file is eight bytes (the header's length, little-endian), the header (a JSON object that gives each tensor a
+``dtype``, a ``shape`` and ``data_offsets``), and the tensors.  Tensors must cover the rest of the file without gap or
+overlap, as the format's own reader demands.  Values are read piece by piece: a file is never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_HEADER: Final = 8 << 20
 """Most bytes of a header: forty times what a shard of the largest published models needs."""
 METADATA: Final = "__metadata__"
-_STORED: Final = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_STORED: Final[dict[str, np.dtype[Any]]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _MAX_DIMENSIONS: Final = 8
 _MAX_SIZE: Final = 1 << 48
 
@@ -102,7 +102,7 @@ class TensorFile:
             raise refusal(self._model, f"{self._name}: header length", length, expected)
         return parse_header(self._file.read(length) or b"", size - 8 - length, model=self._model, where=self._name)
 
-    def __enter__(self) -> TensorFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,5 +144,6 @@ def _widen(raw: bytearray, dtype: str) -> npt.NDArray[np.float32]:
     """Return the stored values as float32, which holds each of them exactly."""
     stored = np.frombuffer(raw, _STORED[dtype])
     if dtype == "BF16":  # the upper half of a float32
-        return (stored.astype(np.uint32) << 16).view(np.float32)
-    return stored.astype(np.float32)
+        widened: npt.NDArray[np.uint32] = np.left_shift(stored, 16, dtype=np.uint32)
+        return widened.view(np.float32)
+    return stored.astype(np.float32, copy=False)

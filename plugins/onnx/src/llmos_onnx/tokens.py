@@ -1,4 +1,4 @@
-"""The tokenizer's files of a checkpoint: special tokens, chat template, sampling defaults, all checked against the vocabulary."""
+"""What a checkpoint says between text and ids: tokenizer, special tokens, chat template, sampling defaults."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def load_tokenizer(content: bytes, vocab: int, *, model: str) -> Tokenizer:
     """Parse ``tokenizer.json``; raise `ModelUnavailable` where it is malformed or has an id beyond *vocab*."""
     try:
         tokenizer = Tokenizer.from_str(content.decode("utf-8"))
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception for whatever it cannot parse
+    except Exception as error:
         raise refusal(model, TOKENIZER, str(error), "a tokenizer that the tokenizers library reads") from error
     last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if last >= vocab:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import numpy as np
-from llmos_kernel.errors import InvalidArgument
 
+from llmos_kernel.errors import InvalidArgument
 from llmos_onnx.graph import MICROSOFT, Graph
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class Float32(Format):
 class RowInt8(Format):
     """8-bit integers on both sides (W8A8), the sums exact in 32 bits.
 
-    A row of activations becomes ``round(x * 127 / max|x|) + 128``, so its numbers depend on nothing but itself; unsigned
-    times signed is what x86 multiplies fast.
+    A row of activations becomes ``round(x * 127 / max|x|) + 128``, so its numbers depend on nothing but itself;
+    unsigned times signed is what x86 multiplies fast.
     """
 
     zero_points = True
@@ -138,16 +138,30 @@ class BlockInt(Format):
             weights = graph.node("Reshape", [weights, graph.integers(*shape)])
         else:
             self._store(graph, matrix, shape)
-        attributes = {"K": matrix.columns, "N": matrix.rows, "bits": self.bits, "block_size": size}
-        # Level 4 lets the runtime round each row's activations to 8 bits per block: 4-bit weights are coarser than that.
-        y = graph.node("MatMulNBits", [x, weights, scales], domain=MICROSOFT, accuracy_level=4, **attributes)
+        y = graph.node(
+            "MatMulNBits",
+            [x, weights, scales],
+            domain=MICROSOFT,
+            K=matrix.columns,
+            N=matrix.rows,
+            bits=self.bits,
+            block_size=size,
+            accuracy_level=4,  # each row's activations may be rounded to 8 bits per block: finer than 4-bit weights
+        )
         return graph.node("Add", [y, bias]) if bias else y
 
     def table(self, graph: Graph, ids: str, matrix: Matrix) -> str:
         """See `Format.table`."""
         weights, scales = self._store(graph, matrix, (matrix.rows, matrix.columns * self.bits // 8))
-        attributes = {"bits": self.bits, "block_size": block_size(matrix), "gather_axis": 0, "quantize_axis": 1}
-        return graph.node("GatherBlockQuantized", [weights, ids, scales], domain=MICROSOFT, **attributes)
+        return graph.node(
+            "GatherBlockQuantized",
+            [weights, ids, scales],
+            domain=MICROSOFT,
+            bits=self.bits,
+            block_size=block_size(matrix),
+            gather_axis=0,
+            quantize_axis=1,
+        )
 
     def _store(self, graph: Graph, matrix: Matrix, shape: tuple[int, ...]) -> tuple[str, str]:
         weights, scales = f"{matrix.name}.int{self.bits}", f"{matrix.name}.scale"
@@ -185,7 +199,7 @@ def quantise_blocks(block: Floats, bits: int, size: int) -> tuple[npt.NDArray[np
     values = block.reshape(len(block), -1, size)
     greatest = np.abs(values).argmax(axis=2, keepdims=True)
     extreme = np.take_along_axis(values, greatest, axis=2)
-    scales = extreme / np.float32(-8) if bits == 4 else np.abs(extreme) / np.float32(127)
+    scales = (extreme / -8 if bits == 4 else np.abs(extreme) / 127).astype(np.float32)
     scales[scales == 0] = 1
     middle = 1 << (bits - 1)
     integers = np.clip(np.rint(values / scales) + middle, 0, (1 << bits) - 1).astype(np.uint8)
@@ -202,7 +216,9 @@ def block_size(matrix: Matrix) -> int:
     size = next((size for size in (64, 32, 16) if matrix.columns % size == 0), None)
     if size is None:
         expected = f"fp32 or w8a8: {matrix.name} is {matrix.columns} wide, not a multiple of 16"
-        raise InvalidArgument(f"weights are q4 or q8, expected {expected}", field="weights", value="q4", expected=expected)
+        raise InvalidArgument(
+            f"weights are q4 or q8, expected {expected}", field="weights", value="q4", expected=expected
+        )
     return size
 
 
