@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,8 @@ from typing import Any
 import attrs
 
 ROOT = Path(__file__).parents[1]
+RUNTIME = "gpu" if (sys.platform, platform.machine()) == ("linux", "x86_64") or sys.platform == "win32" else "cpu"
+"""The extra of llmos-onnx that has wheels for this machine, as in requirements.txt."""
 
 
 @attrs.frozen

@@ -1,0 +1,45 @@
+"""What the documentation shows is what happens."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.documents import Block, blocks, documents
+from tests.workspace import ROOT, llmos, python
+
+SCRIPTS = [block for path in documents() for block in blocks(path, "python")]
+CONSOLES = [block for path in documents() for block in blocks(path, "console")]
+
+
+@pytest.mark.parametrize("block", SCRIPTS, ids=str)
+def test_script(block: Block, tmp_path: Path) -> None:
+    """A Python example runs as it stands, to its end, and prints what it says it prints."""
+    if block.not_run:
+        pytest.skip(block.not_run)
+    done = python(block.text, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert bool(done.stdout) == ("print(" in block.text)
+
+
+@pytest.mark.parametrize("block", CONSOLES, ids=str)
+def test_console(block: Block, tmp_path: Path) -> None:
+    """A command line example does what it is there for."""
+    if block.not_run:
+        pytest.skip(block.not_run)
+    for line in block.text.splitlines():
+        program, _, arguments = line.removeprefix("$ ").partition(" ")
+        if line.startswith("$ ") and program == "llmos":
+            done = llmos(*shlex.split(arguments), cwd=tmp_path)
+
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+
+
+def test_ten_lines() -> None:
+    """The README's example is short enough to be read at a glance."""
+    (block,) = blocks(ROOT / "README.md", "python")
+
+    assert 5 <= len([line for line in block.text.splitlines() if line.strip()]) <= 11

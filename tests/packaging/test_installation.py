@@ -1,0 +1,85 @@
+"""What people install works: in an empty environment, from the wheels, away from the sources."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.documents import commands
+from tests.packaging.environments import META, Environment, new_environment, wheel
+from tests.workspace import DISTRIBUTIONS, ROOT, RUNTIME, run
+
+
+@pytest.fixture(scope="module")
+def standard(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The standard set from its wheels, with a runtime."""
+    environment = new_environment(tmp_path_factory.mktemp("standard"))
+    wheels = [str(wheel(built, dist.name)) for dist in [META, *DISTRIBUTIONS] if dist.name != "llmos-onnx"]
+    environment.install(*wheels, f"{wheel(built, 'llmos-onnx')}[{RUNTIME}]")
+    return environment
+
+
+def test_standard_set_is_consistent(standard: Environment) -> None:
+    """What the parts require fits together."""
+    done = standard.run("python", "-m", "pip", "check")
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_standard_set_is_light(standard: Environment) -> None:
+    """The standard set needs neither torch nor transformers, and one runtime only."""
+    assert set() == standard.installed() & {"torch", "transformers", "onnxruntime"}
+
+
+@pytest.mark.parametrize("argument", ["--help", "version", "plugins list", "models list", "doctor"])
+def test_command_line(standard: Environment, argument: str) -> None:
+    """The command line answers."""
+    done = standard.run("llmos", *argument.split())
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert done.stdout.strip()
+
+
+def test_generate(standard: Environment) -> None:
+    """The bundled model writes."""
+    done = standard.run("llmos", "generate", "The quick brown fox")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_types_are_shipped(standard: Environment) -> None:
+    """Each installed package says that it is typed."""
+    code = "import importlib.util as u, sys; print(*u.find_spec(sys.argv[1]).submodule_search_locations)"
+    for dist in DISTRIBUTIONS:
+        place = standard.run("python", "-c", code, dist.package).stdout.strip()
+
+        assert Path(place, "py.typed").is_file()
+
+
+def test_kernel_alone(built: dict[str, Path], environment: Environment) -> None:
+    """The kernel comes with its four dependencies and runs without anything else of ours."""
+    environment.install(str(wheel(built, "llmos-kernel")))
+    code = "import llmos_kernel as k\nwith k.Kernel() as kernel: print(kernel.attach().alloc(k.Port(1)) is not None)"
+
+    assert {"llmos-kernel", "pluggy", "attrs", "structlog", "packaging"} == environment.installed()
+    assert "True" == environment.run("python", "-c", code).stdout.strip()
+
+
+def test_first_command(tmp_path: Path) -> None:
+    """The README's first command, in a fresh clone, ends with text from the bundled model."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listing = subprocess.run([git, "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(lambda name: (ROOT / name).is_file(), listing.splitlines()):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    done = run("sh", "-c", commands()[0], cwd=tmp_path, timeout=900)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stdout.splitlines()[-1].startswith("Successfully installed")
+    assert not list(tmp_path.glob(".venv/lib/*/site-packages/torch"))
