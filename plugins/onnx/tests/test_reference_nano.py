@@ -1,0 +1,53 @@
+"""The native export computes what transformers computes, for a small checkpoint of each architecture.
+
+``data/nano_logits.npz`` holds transformers' own answers; ``data/make_nano_logits.py`` wrote them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from plugins.onnx.tests.checkpoint_writer import NANO
+from plugins.onnx.tests.plain_loop import PlainLoop
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Answers = Mapping[str, npt.NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def answers() -> Answers:
+    """What transformers computed."""
+    with np.load(Path(__file__).parent / "data" / "nano_logits.npz") as stored:
+        return dict(stored)
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_logits_equal_those_of_transformers(
+    name: str, answers: Answers, model_folder: Callable[[str, str], Path]
+) -> None:
+    """Single precision logits at every third position are within 1e-4 of transformers', relative to the largest."""
+    expected = answers[f"{name}.logits"]
+
+    found = PlainLoop(model_folder(name, "fp32")).logits(answers[f"{name}.prompt"].tolist())
+
+    error = np.abs(found[answers[f"{name}.positions"]] - expected).max() / np.abs(expected).max()
+    assert error <= 1e-4
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_greedy_tokens_equal_those_of_transformers(
+    name: str, answers: Answers, model_folder: Callable[[str, str], Path]
+) -> None:
+    """Decoding token by token from the cache chooses the tokens that transformers chooses."""
+    expected = answers[f"{name}.greedy"].tolist()
+
+    found = PlainLoop(model_folder(name, "fp32")).greedy(answers[f"{name}.prompt"].tolist(), len(expected))
+
+    assert expected == found
