@@ -4,19 +4,20 @@
     schedule(task)   -> TaskHandle      Task
     send(to, body)   -> Receipt
     recv(source)     -> Message         body: what was sent; from a task, a `TaskEvent`
+
+Every record is checked when it is made.
 """
 
 from __future__ import annotations
 
 import enum
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 from attrs import validators
 
-from llmos_kernel.errors import InvalidArgument, KernelError
+from llmos_kernel.errors import InvalidArgument, KernelError, shown
 
 MAX_SECONDS = 10.0 * 365 * 86400
 """The longest timeout or deadline that is accepted: ten years."""
@@ -42,16 +43,18 @@ class Right(enum.IntFlag):
 def check_number(field: str, value: object, low: float, high: float, *, whole: bool = True) -> None:
     """Raise `InvalidArgument` unless *value* is a finite number in [*low*, *high*] (a whole one, unless told)."""
     kinds = (int,) if whole else (int, float)
-    if isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high:
+    # A NaN is in no range, and the bounds are finite.
+    if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high:
         return
     expected = f"a {'whole ' if whole else ''}number from {low:g} to {high:g}"
-    raise InvalidArgument(f"{field} must be {expected}, not {value!r}", field=field, value=value, expected=expected)
+    message = f"{field} must be {expected}, not {shown(value)}"
+    raise InvalidArgument(message, field=field, value=value, expected=expected)
 
 
 def check_type(field: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
     """Raise `InvalidArgument` unless *value* is of *kind*; *expected* says what would be right."""
     if not isinstance(value, kind):
-        got = f"{type(value).__name__} {value!r:.80}"
+        got = f"{type(value).__name__} {shown(value)}"
         raise InvalidArgument(f"{field} must be {expected}, not {got}", field=field, value=value, expected=expected)
 
 
@@ -64,6 +67,11 @@ def number(low: float, high: float, *, whole: bool = True) -> Any:  # noqa: ANN4
     return validate
 
 
+def string(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """attrs validator: a string."""
+    check_type(attribute.name, value, str, "a string")
+
+
 def text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """attrs validator: a non-empty string."""
     check_type(attribute.name, value, str, "a non-empty string")
@@ -72,10 +80,22 @@ def text(instance: object, attribute: attrs.Attribute[Any], value: object) -> No
         raise InvalidArgument(f"{attribute.name} is empty", field=attribute.name, value=value, expected=expected)
 
 
-def names(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """attrs validator: a tuple of strings (a list becomes one through the converter)."""
-    if not (isinstance(value, tuple) and all(isinstance(item, str) for item in value)):
-        check_type(attribute.name, None, tuple, "a list of names")
+def names(instance: object, attribute: attrs.Attribute[Any], value: tuple[object, ...]) -> None:
+    """attrs validator: a tuple of strings (a list becomes one through `listed`)."""
+    expected = "a list of names"
+    check_type(attribute.name, value, tuple, expected)
+    for item in value:
+        check_type(attribute.name, item, str, expected)
+
+
+def listed(value: Any) -> Any:  # noqa: ANN401 - the validator says what it may be
+    """attrs converter: a list as a tuple.  A string is left for the validator to refuse: it is no list of letters."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else value
+
+
+def mapping(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """attrs validator: a mapping."""
+    check_type(attribute.name, value, Mapping, "a mapping")
 
 
 # --- who -------------------------------------------------------------------------------------------------------
@@ -161,8 +181,8 @@ class Context:
 class Auto:
     """A target that a router chooses: any served model with these capabilities."""
 
-    languages: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=names)
-    capabilities: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=names)
+    languages: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
+    capabilities: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
     context: int = attrs.field(default=0, validator=number(0, MAX_COUNT))
     """Fewest tokens of context that will do."""
 
@@ -176,10 +196,10 @@ class Task:
     target: Any = None
     """A Model or Context handle, a model's name or alias, `Auto`, or None for ``call``."""
     input: Any = None
-    params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
-    pre: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=names, kw_only=True)
+    params: Mapping[str, Any] = attrs.field(factory=dict, validator=mapping, kw_only=True)
+    pre: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names, kw_only=True)
     """Processors that the input passes, in order, before the backend sees it."""
-    post: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=names, kw_only=True)
+    post: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names, kw_only=True)
     """Processors that the text passes, in order, before the reader sees it."""
     priority: int = attrs.field(default=0, validator=number(-1000, 1000), kw_only=True)
     """Larger is sooner, for schedulers that look at it."""
@@ -246,7 +266,7 @@ class Chunk(TaskEvent):
 
     text: str = ""
     tokens: tuple[int, ...] = ()
-    logprobs: Any = None
+    logprobs: tuple[Any, ...] = ()
     value: Any = None
     """What a processor or a run executor emitted besides text."""
 

@@ -1,4 +1,4 @@
-"""The kernel's configuration: attrs classes, checked when they are made.  Files and environment are the SDK's affair."""
+"""The kernel's configuration: attrs classes, checked when made.  Files and environment are the SDK's affair."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from llmos_kernel.api import MAX_SECONDS, Budget, check_number, names, number, text
+from llmos_kernel.api import MAX_SECONDS, Budget, check_number, check_type, listed, mapping, names, number, text
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import ConfigError
 
@@ -15,17 +15,20 @@ _seconds = number(0.001, MAX_SECONDS, whole=False)
 
 
 def _names() -> Any:  # noqa: ANN401 - attrs types fields as Any
-    return attrs.field(default=(), converter=tuple, validator=names)
+    return attrs.field(default=(), converter=listed, validator=names)
 
 
 def _devices(instance: object, attribute: attrs.Attribute[Any], value: Mapping[str, int]) -> None:
+    mapping(instance, attribute, value)
     for device, nbytes in value.items():
         check_number(f"devices.{device}", nbytes, 0, 2**50)
 
 
 def _unique(instance: object, attribute: attrs.Attribute[Any], value: tuple[ModelSpec, ...]) -> None:
+    check_type("models", value, tuple, "a list of model specifications")
     seen: set[str] = set()
     for spec in value:
+        check_type("models", spec, ModelSpec, "a list of model specifications")
         if spec.name in seen:
             message = f"models names {spec.name!r} twice"
             raise ConfigError(message, field="models", value=spec.name, expected="each name once")
@@ -42,19 +45,19 @@ class KernelConfig:
     """Which may not, in the same spelling; this wins."""
     scheduler: str = attrs.field(default="fifo", validator=text)
     """Name of the scheduler plugin of every executor that `schedulers` does not name."""
-    schedulers: Mapping[str, str] = attrs.field(factory=dict)
+    schedulers: Mapping[str, str] = attrs.field(factory=dict, validator=mapping)
     """Scheduler per model name."""
-    router: str | None = None
+    router: str | None = attrs.field(default=None, validator=attrs.validators.optional(text))
     """Name of the router plugin; without one, tasks must name their model."""
     policies: tuple[str, ...] = _names()
     """Policy plugins, all of which are asked."""
     observers: tuple[str, ...] = _names()
     """Observer plugins, all of which are told."""
-    options: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, validator=mapping)
     """Configuration per plugin, by ``kind:name``."""
-    models: tuple[ModelSpec, ...] = attrs.field(default=(), converter=tuple, validator=_unique)
+    models: tuple[ModelSpec, ...] = attrs.field(default=(), converter=listed, validator=_unique)
     """Models besides those that plugins bring."""
-    aliases: Mapping[str, str] = attrs.field(factory=dict)
+    aliases: Mapping[str, str] = attrs.field(factory=dict, validator=mapping)
     """Other names of models; they win over the aliases that plugins bring."""
     devices: Mapping[str, int] = attrs.field(factory=lambda: {"cpu": 2**34}, validator=_devices)
     """Bytes of model weights that each device may hold."""

@@ -23,14 +23,12 @@ from typing import Any, Literal
 
 import attrs
 
-from llmos_kernel.api import Auto, Principal, Task, number, text
+from llmos_kernel.api import Auto, Principal, Task, listed, mapping, names, number, string, text
 from llmos_kernel.errors import KernelError
 
 API: Mapping[str, int] = {
-    kind: 1
-    for kind in (
-        "backend", "scheduler", "router", "policy", "processor", "store", "observer", "exporter", "command", "model",
-    )
+    "backend": 1, "scheduler": 1, "router": 1, "policy": 1, "processor": 1,
+    "store": 1, "observer": 1, "exporter": 1, "command": 1, "model": 1,
 }  # fmt: skip
 """The version of the contract per plugin kind.  A plugin states its own as an integer ``api`` attribute."""
 
@@ -44,21 +42,21 @@ class ModelSpec:
     name: str = attrs.field(validator=text)
     backend: str = attrs.field(validator=text)
     """Name of the backend plugin that loads it."""
-    path: str = ""
+    path: str = attrs.field(default="", validator=string)
     """The model folder, for backends that read one."""
-    aliases: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    kinds: tuple[str, ...] = attrs.field(default=("generate",), converter=tuple)
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
+    kinds: tuple[str, ...] = attrs.field(default=("generate",), converter=listed, validator=names)
     """Task kinds that it serves."""
-    languages: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    capabilities: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    languages: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
+    capabilities: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
     context: int = attrs.field(default=0, validator=number(0, 2**40))
     """Most tokens of prompt and output together; 0 is unknown until it is loaded."""
     nbytes: int = attrs.field(default=0, validator=number(0, 2**50))
-    license: str = ""
-    description: str = ""
-    distribution: str = ""
+    license: str = attrs.field(default="", validator=string)
+    description: str = attrs.field(default="", validator=string)
+    distribution: str = attrs.field(default="", validator=string)
     """The distribution that brought it, if one did."""
-    options: Mapping[str, Any] = attrs.field(factory=dict)
+    options: Mapping[str, Any] = attrs.field(factory=dict, validator=mapping)
     """Passed to the backend as they are."""
 
 
@@ -106,7 +104,12 @@ class Prepared:
 
 @attrs.frozen
 class Admitted:
-    """The task has its place; *cached* tokens of its prompt need no prefill."""
+    """The task has its place; *cached* tokens of its prompt need no prefill.
+
+    A task that comes back after its cache was dropped has its generated tokens for prompt too: they are prefilled
+    again, and the last chunk yields the next token.  After ``keep`` or ``swap`` nothing is repeated and *cached* is
+    ignored.
+    """
 
     cached: int = 0
 
@@ -116,7 +119,9 @@ class NotNow:
     """There is no room now; the task stays where it was."""
 
 
-TaskState = Literal["accepted", "preparing", "waiting", "running", "stalled", "preempted", "done", "failed", "cancelled"]
+TaskState = Literal[
+    "accepted", "preparing", "waiting", "running", "stalled", "preempted", "done", "failed", "cancelled"
+]
 Preemption = Literal["keep", "swap", "drop"]
 
 
@@ -215,10 +220,10 @@ class StepExecutor(Executor):
     def release(self, ids: Iterable[int]) -> None:
         """Forget tasks in whatever state, prepared ones too.  Ids that are unknown are not an error."""
 
-    def preempt(self, id: int, how: Preemption) -> None:  # noqa: B027 - to keep everything is right by default
+    def preempt(self, id: int, how: Preemption) -> None:
         """Stop a running task: keep its place, move its cache to host memory, or drop it.  `admit` brings it back."""
 
-    def interrupt(self) -> None:  # noqa: B027 - a short step needs no interruption
+    def interrupt(self) -> None:
         """Cut a running step short; its rows are ended or repeated.  Any thread, concurrently with `step`."""
 
 

@@ -13,7 +13,8 @@
     │   ├── PortBroken              (ConnectionError) the other side is gone
     │   ├── HandleRevoked           the handle is closed, revoked, stale or moved away
     │   ├── BudgetExceeded          more than this process may have
-    │   └── ReaderStalled           nobody read the task's port for too long
+    │   ├── ReaderStalled           nobody read the task's port for too long
+    │   └── TaskFailed              the function of a ``call`` task raised
     ├── PluginError                 a plugin's author or whoever installs it
     │   ├── PluginMissing           named but not installed, or a dependency is missing
     │   ├── PluginIncompatible      made for another version of the contract
@@ -32,6 +33,9 @@ An error carries its facts in ``fields`` (plain values), and survives the wire: 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+_BITS = 64
+"""Longest integer that is carried as a number: more readers than Python have to take it."""
 
 
 class KernelError(Exception):
@@ -112,6 +116,10 @@ class ReaderStalled(CallerError):
     """The task's port stayed full for longer than the stall timeout.  Fields: ``task``, ``seconds``."""
 
 
+class TaskFailed(CallerError):
+    """The function of a ``call`` task raised; its exception is the ``__cause__``.  Fields: ``task``, ``cause``."""
+
+
 class PluginError(KernelError):
     """A plugin is at fault.  Fields: ``plugin``."""
 
@@ -156,8 +164,17 @@ class KernelBug(KernelError):
     """The kernel contradicts itself.  Please report it with the fields."""
 
 
+def shown(value: object) -> str:
+    """Return *value* for a message: its repr, cut, and no digits of an integer that Python would refuse to print."""
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value!r:.80}"
+
+
 def _plain(value: object) -> object:
     """Return *value* as something that JSON can carry."""
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        return shown(value)
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

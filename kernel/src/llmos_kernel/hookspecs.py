@@ -11,7 +11,15 @@ from typing import Any
 import pluggy
 
 from llmos_kernel.contracts import (
-    Backend, Event, Exporter, ModelSpec, Policy, Processor, Router, Scheduler, Store,
+    Backend,
+    Event,
+    Exporter,
+    ModelSpec,
+    Policy,
+    Processor,
+    Router,
+    Scheduler,
+    Store,
 )  # fmt: skip
 
 hookspec = pluggy.HookspecMarker("llmos")
