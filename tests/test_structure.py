@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import shutil
-import subprocess
 import tomllib
 from types import ModuleType
 
@@ -13,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.code_size import code_lines, functions
-from tests.workspace import DISTRIBUTIONS, KERNEL, PLUGINS, ROOT, SDK, Distribution
+from tests.workspace import DISTRIBUTIONS, KERNEL, PLUGINS, ROOT, SDK, Distribution, tracked
 
 TOP_LEVEL = set(
     "kernel sdk plugins tests docs plugin-template changelog.d pyproject.toml tox.ini toxfile.py requirements.txt "
@@ -25,15 +23,6 @@ SOMEBODYS_PATH = re.compile(r"(?<![\w.~}])/(home|opt|root|srv|Users|work)/\w")
 
 each_distribution = pytest.mark.parametrize("dist", DISTRIBUTIONS, ids=str)
 each_plugin = pytest.mark.parametrize("plugin", PLUGINS, ids=str)
-
-
-def tracked() -> list[str]:
-    """Return the files under version control."""
-    git = shutil.which("git")
-    if git is None or not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout")
-    listing = subprocess.run([git, "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return listing.stdout.splitlines()
 
 
 def test_top_level() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspace import ROOT, run
+from tests.workspace import AS_CALLER, ROOT, run
 
 COPIER = [Path(sys.executable).with_name("copier"), "copy", "--defaults"]
 TEMPLATE = ROOT / "plugin-template"
@@ -23,11 +23,13 @@ def test_generated_plugin(kind: str, tmp_path: Path) -> None:
     assert [path for path in plugin.rglob("*") if "{" in path.name or path.suffix == ".jinja"] == []
 
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site]
-    installed = run(*pip, plugin, cwd=tmp_path)
+    installed = run(*pip, plugin, cwd=tmp_path, settings=AS_CALLER)
 
     assert installed.returncode == 0, installed.stderr
 
-    tests = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", cwd=plugin, PYTHONPATH=str(site))
+    tests = run(
+        sys.executable, "-m", "pytest", "-p", "no:cacheprovider", cwd=plugin, settings={"PYTHONPATH": str(site)}
+    )
 
     assert tests.returncode == 0, tests.stdout + tests.stderr
     assert " passed" in tests.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.workspace import ROOT, Distribution, run
+from tests.workspace import AS_CALLER, ROOT, Distribution, run
 
 META = Distribution(ROOT)
 
@@ -25,7 +25,8 @@ class Environment:
 
     def install(self, *requirements: str) -> None:
         """Install with the ordinary client and the caller's settings for it."""
-        done = self.run("python", "-m", "pip", "install", "--quiet", *requirements)
+        pip = [self.home / "env" / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        done = run(*pip, *requirements, cwd=self.home, settings=AS_CALLER, timeout=900)
 
         assert done.returncode == 0, done.stderr
 

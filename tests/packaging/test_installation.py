@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.documents import commands
 from tests.packaging.environments import META, Environment, new_environment, wheel
-from tests.workspace import DISTRIBUTIONS, ROOT, RUNTIME, run
+from tests.workspace import AS_CALLER, DISTRIBUTIONS, ROOT, RUNTIME, run, tracked
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +70,10 @@ def test_kernel_alone(built: dict[str, Path], environment: Environment) -> None:
 
 def test_first_command(tmp_path: Path) -> None:
     """The README's first command, in a fresh clone, ends with text from the bundled model."""
-    git = shutil.which("git")
-    if git is None or not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout")
-    listing = subprocess.run([git, "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(lambda name: (ROOT / name).is_file(), listing.splitlines()):
+    for name in tracked():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    done = run("sh", "-c", commands()[0], cwd=tmp_path, timeout=900)
+    done = run("sh", "-c", commands()[0], cwd=tmp_path, settings=AS_CALLER, timeout=900)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stdout.splitlines()[-1].startswith("Successfully installed")
