@@ -50,7 +50,7 @@ def test_equal_arrivals_stand_in_order_of_id() -> None:
     """The id decides between tasks that arrived at the same time."""
     made = scheduler(view(2, arrival=0.0), view(1, arrival=0.0))
 
-    assert (1, 2) == made.plan(0.0, LIMITS).admit
+    assert made.plan(0.0, LIMITS).admit == (1, 2)
 
 
 def test_refused_task_is_proposed_again() -> None:
@@ -58,7 +58,7 @@ def test_refused_task_is_proposed_again() -> None:
     made = scheduler(view(1), view(2))
     made.plan(0.0, attrs.evolve(LIMITS, free=1))
 
-    assert (1,) == made.plan(1.0, attrs.evolve(LIMITS, free=1)).admit
+    assert made.plan(1.0, attrs.evolve(LIMITS, free=1)).admit == (1,)
 
 
 def test_full_length_class_holds_up_only_itself() -> None:
@@ -67,15 +67,15 @@ def test_full_length_class_holds_up_only_itself() -> None:
     made = scheduler(view(1, **long), view(2, **short), view(3, **long), view(4, **short))
     limits = attrs.evolve(LIMITS, free=2, pools=((128, 2), (2048, 0)))
 
-    assert (2, 4) == made.plan(0.0, limits).admit
-    assert (1, 2) == made.plan(0.0, attrs.evolve(limits, pools=((128, 1), (2048, 1)))).admit
+    assert made.plan(0.0, limits).admit == (2, 4)
+    assert made.plan(0.0, attrs.evolve(limits, pools=((128, 1), (2048, 1)))).admit == (1, 2)
 
 
 def test_class_that_is_not_published_takes_any_free_place() -> None:
     """A length class beyond the published ones is bounded by the free places alone."""
     made = scheduler(view(1, length_class=3))
 
-    assert (1,) == made.plan(0.0, attrs.evolve(LIMITS, pools=((128, 0),))).admit
+    assert made.plan(0.0, attrs.evolve(LIMITS, pools=((128, 0),))).admit == (1,)
 
 
 def test_admitted_task_is_prefilled_and_then_decoded() -> None:
@@ -114,7 +114,7 @@ def test_long_prompt_is_cut_into_chunks() -> None:
     while piece := made.plan(0.0, LIMITS).prefill:
         pieces += piece
         made.charged(1, piece[0][1], 0)
-    assert [(1, 4), (1, 4), (1, 2)] == pieces
+    assert pieces == [(1, 4), (1, 4), (1, 2)]
 
 
 def test_first_prompts_share_a_step_whole() -> None:
@@ -123,7 +123,7 @@ def test_first_prompts_share_a_step_whole() -> None:
     for id in (1, 2, 3):
         made.changed(running(id))
 
-    assert ((1, 10), (2, 10)) == made.plan(0.0, LIMITS).prefill
+    assert made.plan(0.0, LIMITS).prefill == ((1, 10), (2, 10))
 
 
 def test_one_prompt_at_a_time_if_told() -> None:
@@ -132,7 +132,7 @@ def test_one_prompt_at_a_time_if_told() -> None:
     made.changed(running(1))
     made.changed(running(2))
 
-    assert ((1, 10),) == made.plan(0.0, LIMITS).prefill
+    assert made.plan(0.0, LIMITS).prefill == ((1, 10),)
 
 
 def test_executor_says_how_many_chunks() -> None:
@@ -141,7 +141,7 @@ def test_executor_says_how_many_chunks() -> None:
     for id in (1, 2, 3):
         made.changed(running(id))
 
-    assert ((1, 10), (2, 10)) == made.plan(0.0, attrs.evolve(LIMITS, chunks=2)).prefill
+    assert made.plan(0.0, attrs.evolve(LIMITS, chunks=2)).prefill == ((1, 10), (2, 10))
 
 
 def test_decodes_come_first_and_prompts_take_the_rest() -> None:
@@ -212,7 +212,7 @@ def test_ended_tasks_are_forgotten() -> None:
     made.charged(2, 10, 1)
 
     assert Plan() == made.plan(0.0, LIMITS)
-    assert {} == made.tasks
+    assert made.tasks == {}
 
 
 def test_module_states_the_contract() -> None:
@@ -236,4 +236,4 @@ def test_wrong_option(options: dict[str, Any], field: str, words: str) -> None:
         fifo.llmos_scheduler(options)
 
     assert field == caught.value.fields["field"]
-    assert "scheduler:fifo" == caught.value.fields["source"]
+    assert caught.value.fields["source"] == "scheduler:fifo"
