@@ -71,6 +71,14 @@ def test_full_length_class_holds_up_only_itself() -> None:
     assert made.plan(0.0, attrs.evolve(limits, pools=((128, 1), (2048, 1)))).admit == (1, 2)
 
 
+def test_classes_share_the_free_places_in_order_of_arrival() -> None:
+    """Where every class has room, the free places go to the earliest of all."""
+    made = scheduler(view(1, length_class=1), view(2, length_class=0), view(3, length_class=0))
+    limits = attrs.evolve(LIMITS, free=2, pools=((128, 2), (2048, 2)))
+
+    assert made.plan(0.0, limits).admit == (1, 2)
+
+
 def test_class_that_is_not_published_takes_any_free_place() -> None:
     """A length class beyond the published ones is bounded by the free places alone."""
     made = scheduler(view(1, length_class=3))
@@ -163,6 +171,15 @@ def test_more_running_than_rows() -> None:
     made.changed(running(3, cached=10))
 
     assert Plan(decode=((2, 1), (3, 1))) == made.plan(0.0, attrs.evolve(LIMITS, rows=2, free=0))
+
+
+def test_fewer_tokens_than_rows() -> None:
+    """Decoded tokens count against the token budget as well."""
+    made = scheduler()
+    for id in (1, 2, 3):
+        made.changed(running(id, cached=10))
+
+    assert Plan(decode=((1, 1), (2, 1))) == made.plan(0.0, attrs.evolve(LIMITS, tokens=2))
 
 
 def test_stalled_task_is_left_alone() -> None:
