@@ -28,7 +28,15 @@ def test_generated_plugin(kind: str, tmp_path: Path) -> None:
     assert installed.returncode == 0, installed.stderr
 
     tests = run(
-        sys.executable, "-m", "pytest", "-p", "no:cacheprovider", cwd=plugin, settings={"PYTHONPATH": str(site)}
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:asyncio",
+        cwd=plugin,
+        settings={"PYTHONPATH": str(site)},
     )
 
     assert tests.returncode == 0, tests.stdout + tests.stderr
