@@ -24,7 +24,7 @@ from typing import Any, Literal
 import attrs
 
 from llmos_kernel.api import Auto, Principal, Task, listed, mapping, names, number, string, text
-from llmos_kernel.errors import KernelError
+from llmos_kernel.errors import InvalidArgument, KernelError
 
 API: Mapping[str, int] = {
     "backend": 1, "scheduler": 1, "router": 1, "policy": 1, "processor": 1,
@@ -222,6 +222,14 @@ class StepExecutor(Executor):
 
     def preempt(self, id: int, how: Preemption) -> None:
         """Stop a running task: keep its place, move its cache to host memory, or drop it.  `admit` brings it back."""
+
+    def open_context(self, id: int, tokens: int) -> int:
+        """Keep a place of *tokens* for the turns of a conversation and return its bytes; `release` ends it.
+
+        Tasks that run in it come to `prepare` with the context's id as their target.
+        """
+        message = f"this model keeps no contexts (asked for context {id} of {tokens} tokens)"
+        raise InvalidArgument(message, field="request", value="Context", expected="a model whose executor keeps contexts")
 
     def interrupt(self) -> None:
         """Cut a running step short; its rows are ended or repeated.  Any thread, concurrently with `step`."""

@@ -1,0 +1,376 @@
+"""The core: one lock, and the four system calls as attempts under it.
+
+An attempt either does its work at once or returns the `WaitList` to wait on.  `Core.wait` repeats it for threads and
+`Core.wait_async` for event loops, so both faces have the same semantics.  The lock is never held across plugin code.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from llmos_kernel._drivers import RunDriver, running_task
+from llmos_kernel._events import Events
+from llmos_kernel._handles import Entry, Handle, Resource, Table, TaskHandle, handle_of
+from llmos_kernel._ledger import Account, Ledger
+from llmos_kernel._log import log
+from llmos_kernel._memory import Region
+from llmos_kernel._models import ContextResource, ModelResource
+from llmos_kernel._ports import PortResource
+from llmos_kernel._tasks import TaskRecord
+from llmos_kernel._waiting import ThreadWaiter, WaitList, Workers
+from llmos_kernel.api import Budget, Credentials, Message, Principal, Receipt, Right, Task
+from llmos_kernel.clock import Clock
+from llmos_kernel.config import KernelConfig
+from llmos_kernel.contracts import Action, Decision, Policy, Router
+from llmos_kernel.errors import (
+    BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelStopped, PermissionDenied, PluginFailed,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from llmos_kernel._models import Models, Served
+    from llmos_kernel.plugins import Plugins
+
+ALL = Right.SEND | Right.RECV | Right.DUPLICATE | Right.TRANSFER
+
+
+class Seat:
+    """A process as the core knows it."""
+
+    def __init__(self, core: Core, number: int, who: Credentials) -> None:
+        self.core = core
+        self.principal = Principal(number, who.name, who.tenant, who.scopes)
+        ours, theirs = attrs.astuple(core.config.budget), attrs.astuple(who.budget)
+        self.account = Account(Budget(*map(min, ours, theirs)))
+        self.open = True
+
+
+class MemoryResource(Resource):
+    """Shared memory; its charge is returned when the last mapping ends."""
+
+    __slots__ = ("charge", "region")
+    kind = "memory"
+
+    def __init__(self, seat: Seat, region: Region) -> None:
+        self.seat, self.region, self.charge = seat, region, ("nbytes", region.nbytes)
+
+    def disposed(self) -> None:
+        self.region.close(on_free=self._freed)
+
+    def _freed(self) -> None:
+        self.seat.account.give(*self.charge)
+
+
+class Core:
+    """What all processes of one kernel share."""
+
+    def __init__(self, config: KernelConfig, clock: Clock, plugins: Plugins) -> None:
+        self.config, self.clock, self.plugins = config, clock, plugins
+        self.lock = threading.Lock()
+        self.state = "new"
+        """``new``, ``running``, ``draining``, ``stopped`` or ``forked``."""
+        self.table = Table()
+        self.tasks: dict[int, TaskRecord] = {}
+        """Accepted and not ended."""
+        self.idle = WaitList()
+        """Woken when the last task ends."""
+        self.seats: dict[int, Seat] = {}
+        self.numbers = itertools.count(1)
+        self.ledger = Ledger(config.devices)
+        self.events = Events(clock.now)
+        self.workers = Workers("llmos-worker", config.workers)
+        self.policies: tuple[tuple[str, Policy], ...] = ()
+        self.router: Router | None = None
+        self.dropped: deque[tuple[int, int]] = deque()
+        """Task handles that were collected, noted by their finalizers."""
+        self.models: Models
+        self.seat = Seat(self, 0, Credentials("kernel", "kernel"))
+
+    # --- waiting -----------------------------------------------------------------------------------------------
+
+    def wait(self, attempt: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ANN401
+        """Repeat *attempt* until it does not ask to wait, or raise `DeadlineExceeded`."""
+        until: float | None = None
+        while True:
+            with self.lock:
+                got = attempt(*arguments)
+                if got.__class__ is not WaitList:
+                    return got
+                waiter = ThreadWaiter()
+                got.join(waiter)
+            if until is None:
+                timeout = self.config.timeout if timeout is None else timeout
+                until = self.clock.now() + timeout
+            if not self.clock.wait(waiter.lock, until):
+                with self.lock:
+                    got.leave(waiter)
+                raise DeadlineExceeded(f"nothing happened for {timeout} s", seconds=timeout)
+
+    async def wait_async(self, attempt: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ANN401
+        """Do the same without blocking the event loop.  A cancelled call consumes nothing."""
+        from llmos_kernel.aio import LoopWaiter, expired  # noqa: PLC0415 - asyncio costs 100 ms to import
+
+        until: float | None = None
+        while True:
+            with self.lock:
+                got = attempt(*arguments)
+                if got.__class__ is not WaitList:
+                    return got
+                waiter = LoopWaiter()
+                got.join(waiter)
+            if until is None:
+                timeout = self.config.timeout if timeout is None else timeout
+                until = self.clock.now() + timeout
+            try:
+                if await expired(waiter, self.clock, until):
+                    raise DeadlineExceeded(f"nothing happened for {timeout} s", seconds=timeout)
+            except BaseException:
+                with self.lock:
+                    got.leave(waiter)
+                raise
+
+    # --- authority ---------------------------------------------------------------------------------------------
+
+    def allow(self, principal: Principal, name: str, resource: str, detail: Any = None) -> None:  # noqa: ANN401
+        """Ask the policies; raise `PermissionDenied` if one denies, or fails."""
+        for plugin, policy in self.policies:
+            try:
+                decision = policy.check(Action(principal, name, resource, detail or {}))
+                denied = decision is Decision.DENY
+                wrong = None if isinstance(decision, Decision) else f"it answered {decision!r}"
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a policy that fails denies
+                denied, wrong = True, f"{type(error).__name__}: {error}"
+            if denied or wrong:
+                why = f" because it failed ({wrong})" if wrong else ""
+                message = f"policy {plugin} denies {name} on {resource}{why}"
+                raise PermissionDenied(message, action=name, resource=resource, policy=plugin)
+
+    def demand_running(self) -> None:
+        """Raise `KernelStopped` unless the kernel runs."""
+        if self.state != "running":
+            raise KernelStopped(f"the kernel is {self.state}", state=self.state)
+
+    def _enter(self, seat: Seat) -> None:
+        self.demand_running()
+        if not seat.open:
+            raise HandleRevoked("the process is closed")
+        while self.dropped:
+            self._sweep(*self.dropped.popleft())
+
+    def _sweep(self, index: int, generation: int) -> None:
+        entry = self.table.at(index, generation)
+        if entry is not None and entry.resource.kind == "task":
+            if entry.resource.ended:
+                self.table.revoke(entry)
+            else:
+                entry.resource.entry = entry  # nobody can read it: `ended` will revoke it
+
+    def close_handle(self, seat: Seat, handle: Handle) -> None:
+        """Revoke *handle* if it is still valid and belongs to *seat*."""
+        with self.lock:
+            entry = self.table.at(handle._index, handle._generation)  # noqa: SLF001
+            if entry is not None and entry.seat is seat:
+                self.table.revoke(entry)
+
+    # --- attempts ----------------------------------------------------------------------------------------------
+
+    def alloc_memory(self, seat: Seat, nbytes: int) -> Any:  # noqa: ANN401
+        """Charge and map *nbytes*."""
+        self._enter(seat)
+        if (room := seat.account.take("nbytes", nbytes)) is not None:
+            return room
+        try:
+            region = Region(nbytes)
+        except BaseException:
+            seat.account.give("nbytes", nbytes)
+            raise
+        rights = Right.READ | Right.WRITE | Right.DUPLICATE | Right.TRANSFER
+        return handle_of(seat, self.table.open(MemoryResource(seat, region), rights, seat))
+
+    def alloc_port(self, seat: Seat, capacity: int, rights: int = ALL) -> Any:  # noqa: ANN401
+        """Charge and open a port."""
+        self._enter(seat)
+        if (room := seat.account.take("ports", 1)) is not None:
+            return room
+        return handle_of(seat, self.table.open(PortResource(seat, capacity), rights, seat))
+
+    def alloc_model(self, seat: Seat, served: Served, pinned: bool, state: dict[str, Any]) -> Any:  # noqa: ANN401, FBT001
+        """Open a handle to a model, once it is loaded."""
+        self._enter(seat)
+        driver = served.ready(state)
+        if driver.__class__ is WaitList:
+            return driver
+        resource = ModelResource(seat, served, pinned=pinned)
+        return handle_of(seat, self.table.open(resource, Right.RUN | Right.DUPLICATE | Right.TRANSFER, seat))
+
+    def alloc_context(self, seat: Seat, served: Served, id: int, nbytes: int) -> Any:  # noqa: ANN401
+        """Charge a context that the executor has opened."""
+        self._enter(seat)
+        if (room := seat.account.take("nbytes", nbytes)) is not None:
+            return room
+        rights = Right.RUN | Right.TRANSFER
+        return handle_of(seat, self.table.open(ContextResource(seat, served, id, nbytes), rights, seat))
+
+    def schedule(self, seat: Seat, task: Task, served: Served, context: int | None, state: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Accept *task* for *served*, once its model is loaded and the process has room."""
+        self._enter(seat)
+        driver = served.ready(state)
+        if driver.__class__ is WaitList:
+            return driver
+        if driver.dispatcher.broken is not None:
+            raise PluginFailed(f"{served.name} takes no tasks: {driver.dispatcher.broken}", plugin=served.name)
+        now = self.clock.now()
+        seat.account.check_rate(now)
+        if (room := seat.account.take("tasks", 1)) is not None:
+            return room
+        rec = TaskRecord(next(self.numbers), task, seat, driver, now)
+        rec.context, rec.parent = context, running_task.get()
+        served.unfinished += 1
+        rec.served = served
+        self.tasks[rec.id] = rec
+        handle = TaskHandle(seat, self.table.open(rec, Right.RECV | Right.CANCEL | Right.TRANSFER, seat))
+        if self.events.enabled:
+            self.events.emit("task.accepted", task=rec.id, kind=task.kind, model=served.name, process=seat.principal.process)
+        driver.accept(rec)
+        return handle
+
+    def send(self, seat: Seat, to: Handle, body: Any, handles: Iterable[Handle]) -> Any:  # noqa: ANN401
+        """Queue a message, with the handles that move with it."""
+        self._enter(seat)
+        entry = self.table.check(seat, to, Right.SEND | Right.SEND_ONCE)
+        port = entry.resource
+        moving = tuple(self._movable(seat, handle, entry) for handle in handles) if handles else ()
+        if (room := port.ready()) is not None:
+            return room
+        self._bill(moving, port.seat)
+        for moved in moving:
+            self.table.move(moved, None)
+        port.put(Message(seat.principal, body, moving))
+        depth = len(port.items)
+        if not entry.rights & Right.SEND:
+            self.table.revoke(entry)
+        return Receipt(depth)
+
+    def _movable(self, seat: Seat, handle: Handle, through: Entry) -> Entry:
+        entry = self.table.check(seat, handle, Right.TRANSFER)
+        if entry is through or (entry.resource is through.resource and entry.rights & Right.RECV):
+            expected = "handles of other resources"
+            message = "a port's own handle cannot travel through it"
+            raise InvalidArgument(message, field="handles", value=repr(handle), expected=expected)
+        return entry
+
+    def _bill(self, entries: Iterable[Entry], seat: Seat) -> None:
+        """Move the charges of root handles to *seat*: all of them, or none and `BudgetExceeded`."""
+        billed: list[tuple[Resource, Seat]] = []
+        try:
+            for entry in entries:
+                if entry.parent is None:
+                    billed.append((entry.resource, entry.resource.seat))
+                    entry.resource.bill(seat)
+        except BudgetExceeded:
+            for resource, before in billed:
+                resource.bill(before)
+            raise
+
+    def recv(self, seat: Seat, source: Handle) -> Any:  # noqa: ANN401
+        """Take the next message from a port or the next event from a task."""
+        entry = self.table.check(seat, source, Right.RECV)
+        resource = entry.resource
+        if resource.kind == "task":
+            return self._recv_event(entry, resource)
+        if resource.items:
+            message = resource.items[0]
+            self._bill(message.handles, seat)
+            resource.pop()
+            if message.handles:
+                for moved in message.handles:
+                    self.table.move(moved, seat)
+                message = attrs.evolve(message, handles=tuple(handle_of(seat, moved) for moved in message.handles))
+            return message
+        self._enter(seat)
+        return resource.pop()
+
+    def _recv_event(self, entry: Entry, rec: TaskRecord) -> Any:  # noqa: ANN401
+        port = rec.channel()
+        if not port.items:
+            self.demand_running()
+            self._lend(rec)
+            return port.readers
+        self._take_back(rec)
+        event = port.items.popleft()
+        port.room.wake()
+        if rec.stalled is not None and not rec.full:
+            rec.driver.note("room", rec)
+        if not port.items and rec.ended:
+            self.table.revoke(entry)
+        return Message(self.seat.principal, event)
+
+    def _lend(self, rec: TaskRecord) -> None:
+        """A ``call`` task that waits for its own child lends its row, or a full executor would wait for itself."""
+        parent = running_task.get()
+        if parent is not None and rec.parent is parent and not parent.lent and not parent.ended:
+            driver = parent.driver
+            if isinstance(driver, RunDriver):
+                driver.lend(parent, 1)
+
+    def _take_back(self, rec: TaskRecord) -> None:
+        parent = rec.parent
+        if parent is not None and parent.lent and running_task.get() is parent and isinstance(parent.driver, RunDriver):
+            parent.driver.lend(parent, -1)
+
+    # --- ends --------------------------------------------------------------------------------------------------
+
+    def cancel(self, rec: TaskRecord, error: Cancelled) -> None:
+        """End *rec* with *error* unless it has ended."""
+        rec.end(self.clock.now(), error=error)
+
+    def cancel_handle(self, seat: Seat, handle: Handle) -> None:
+        """Cancel the task behind *handle*."""
+        with self.lock:
+            rec = self.table.check(seat, handle, Right.CANCEL).resource
+            self.cancel(rec, Cancelled(f"task {rec.id} was cancelled", task=rec.id))
+
+    def ended(self, rec: TaskRecord, now: float) -> None:
+        """Settle a task that has just ended.  Under the lock."""
+        del self.tasks[rec.id]
+        if rec.lent:
+            rec.driver.lend(rec, -1)  # type: ignore[attr-defined] - only a RunDriver lends
+        rec.seat.account.give("tasks", 1)
+        rec.served.unfinished -= 1
+        rec.served.used_at = now
+        rec.driver.task_ended(rec)
+        if rec.entry is not None and rec.entry.resource is rec:
+            self.table.revoke(rec.entry)
+        if not self.tasks:
+            self.idle.wake_all()
+        if self.events.enabled:
+            self.events.emit(f"task.{rec.state}", task=rec.id, generated=rec.generated)
+
+    def close_seat(self, seat: Seat) -> None:
+        """End a process: cancel its tasks, close its ports, revoke its handles and what was derived from them."""
+        with self.lock:
+            if not seat.open:
+                return
+            seat.open = False
+            self.seats.pop(seat.principal.process, None)
+            for rec in [rec for rec in self.tasks.values() if rec.seat is seat]:
+                self.cancel(rec, Cancelled(f"task {rec.id} was cancelled: its process closed", task=rec.id))
+            entries = list(self.table.owned(seat))
+            for entry in sorted(entries, key=lambda entry: entry.resource is None or entry.resource.kind != "port"):
+                if entry.seat is seat:
+                    self.table.revoke(entry)
+
+    def report(self, event: str, **fields: Any) -> None:  # noqa: ANN401
+        """Log something that an operator should know, and tell the observers."""
+        log("warning", event, **fields)
+        self.events.emit(event, **fields)
+
+    def report_broken(self, plugin: str, error: PluginFailed) -> None:
+        """A scheduler failed; `doctor` will say so."""
+        self.plugins.mark_failed(f"scheduler:{plugin}", str(error))
+        self.report("scheduler.failed", plugin=plugin, error=str(error))

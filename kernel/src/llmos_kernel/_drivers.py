@@ -1,0 +1,391 @@
+"""Drivers: the thread that carries a dispatcher's plans to an executor and its answers back."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from llmos_kernel._dispatch import Dispatcher, crashed, deliver
+from llmos_kernel._tasks import TaskRecord
+from llmos_kernel._waiting import Bell, WaitList, Workers
+from llmos_kernel.contracts import (
+    Admitted, Executor, Limits, Plan, Prepared, Result, RunExecutor, Scheduler, StepExecutor, TextFilter,
+)  # fmt: skip
+from llmos_kernel.errors import Cancelled, KernelError, PluginFailed
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from llmos_kernel._core import Core
+
+running_task: contextvars.ContextVar[TaskRecord | None] = contextvars.ContextVar("llmos_running_task", default=None)
+"""The ``call`` task that this thread or coroutine runs."""
+
+
+class Driver(abc.ABC):
+    """One executor, its dispatcher and its thread.  Subclasses say what a plan means."""
+
+    steps = False
+
+    def __init__(self, core: Core, model: str, executor: Executor, plugin: str, scheduler: Scheduler) -> None:
+        self.core, self.model = core, model
+        self.executor: Any = executor
+        self.dispatcher = Dispatcher(core, model, plugin, scheduler, steps=self.steps)
+        self.dispatcher.output = self._filter
+        self._bell = Bell()
+        self._armed: float | None = 0.0
+        """Until when the thread sleeps; 0 while it is awake."""
+        self._closing = False
+        self._output = Workers(f"llmos-{model}-output", 1)
+        self.thread = threading.Thread(target=self._run, name=f"llmos-{model}", daemon=True)
+
+    def note(self, what: str, rec: TaskRecord, wake_by: float = 0.0) -> None:
+        """Tell the dispatcher; wake its thread unless it wakes by itself before *wake_by*.  Any thread."""
+        self.dispatcher.notes.append((what, rec))
+        if self._armed is None or self._armed > wake_by:
+            self._bell.ring()
+
+    def accept(self, rec: TaskRecord) -> None:
+        """Bring a task to the dispatcher, by way of the workers if there is something to prepare."""
+        if self.steps or rec.task.pre or rec.task.post:
+            rec.state = "preparing"
+            patrol = rec.accepted + self.core.config.plugin_timeout
+            self.note("accepted", rec, patrol if rec.deadline is None else min(patrol, rec.deadline))
+            self.core.workers.submit(lambda: self._prepare(rec))
+        else:
+            self.dispatcher.notes.append(("accepted", rec))
+            self.note("arrived", rec)
+
+    def task_ended(self, rec: TaskRecord) -> None:
+        """A task of this driver ended, by whatever cause.  Under the core's lock."""
+        self.note("ended", rec)
+
+    def close(self) -> None:
+        """Let the thread end once its step returned."""
+        self._closing = True
+        self._bell.ring()
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads that end after `close`."""
+        return [self.thread, *self._output.threads]
+
+    def _run(self) -> None:
+        dispatcher, clock = self.dispatcher, self.core.clock
+        while True:
+            self._release(dispatcher.hear(clock.now()))
+            plan = dispatcher.plan(clock.now(), self._limits())
+            if plan is not None:
+                self._execute(plan)
+            elif self._closing and not dispatcher.notes:
+                break
+            else:
+                self._armed = dispatcher.wake_at()
+                if not dispatcher.notes:
+                    self._bell.wait(clock, self._armed)
+                self._armed = 0.0
+        self._close()
+
+    def _close(self) -> None:
+        self._output.close()
+        try:
+            self.executor.close()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            self.core.report("executor.close_failed", model=self.model, error=repr(error))
+
+    @abc.abstractmethod
+    def _limits(self) -> Limits:
+        """Return what the executor can take now."""
+
+    @abc.abstractmethod
+    def _release(self, ids: list[int]) -> None:
+        """Let the executor forget tasks."""
+
+    @abc.abstractmethod
+    def _execute(self, plan: Plan) -> None:
+        """Do what the plan says and tell the dispatcher."""
+
+    # --- before and after the executor ---------------------------------------------------------------------------
+
+    def _prepare(self, rec: TaskRecord) -> None:
+        try:
+            self._process(rec)
+            prepared = self.executor.prepare(rec.id, rec.task) if self.steps and not rec.ended else None
+            if prepared is not None and not isinstance(prepared, Prepared):
+                raise PluginFailed(f"prepare() of {self.model} returned {prepared!r:.80}", plugin=self.model)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            failure = error if isinstance(error, KernelError) else failed(self.model, "prepare", error)
+            with self.core.lock:
+                rec.end(self.core.clock.now(), error=failure)
+        else:
+            if prepared is not None:
+                rec.prompt, rec.max_tokens = prepared.prompt_tokens, prepared.max_tokens
+                rec.length_class = prepared.length_class
+                if prepared.answer is not None:
+                    with self.core.lock:
+                        deliver(rec, prepared.answer, self.core.clock.now())
+        self.note("arrived", rec)
+
+    def _process(self, rec: TaskRecord) -> None:
+        """Pass the input through the task's pre-processors and open filters for its post-processors."""
+        task, value, name = rec.task, rec.task.input, ""
+        try:
+            for name in task.pre:
+                value = self.core.plugins.processor(name).process(value, task.params)
+            if task.post:
+                rec.filters = [(name, self.core.plugins.processor(name).filter(task.params)) for name in task.post]
+        except KernelError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise failed(f"processor:{name}", "process", error) from error
+        if task.pre or rec.context is not None:
+            rec.task = attrs.evolve(task, input=value, target=task.target if rec.context is None else rec.context)
+
+    def _filter(self, rec: TaskRecord, result: Result) -> None:
+        """Pass a result through the task's post-processors, on the output thread.  Under the core's lock."""
+        self._output.submit(lambda: self._filtered(rec, result, rec.filters or []))
+
+    def _filtered(self, rec: TaskRecord, result: Result, filters: list[tuple[str, TextFilter]]) -> None:
+        text, name, failure = result.text, "", None
+        ending = result.finish is not None or result.error is not None
+        try:
+            for name, stage in filters:
+                text = stage.feed(text) + (stage.end() if ending else "")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            failure = error if isinstance(error, KernelError) else failed(f"processor:{name}", "filter", error)
+        with self.core.lock:
+            if rec.ended:
+                return
+            if failure is not None:
+                rec.end(self.core.clock.now(), error=failure)
+            else:
+                deliver(rec, attrs.evolve(result, text=text), self.core.clock.now())
+
+
+class StepDriver(Driver):
+    """Drives a `StepExecutor`: every task moves a little with each step."""
+
+    steps = True
+
+    def __init__(self, core: Core, model: str, executor: StepExecutor, plugin: str, scheduler: Scheduler) -> None:
+        super().__init__(core, model, executor, plugin, scheduler)
+        self._stepping: set[int] = set()
+        """Tasks of the running step that have not ended."""
+
+    def task_ended(self, rec: TaskRecord) -> None:
+        """Note it; when the last row of the running step is gone, cut the step short."""
+        super().task_ended(rec)
+        if rec.id in self._stepping:
+            self._stepping.discard(rec.id)
+            if not self._stepping:
+                self.core.workers.submit(self.executor.interrupt)
+
+    def _limits(self) -> Limits:
+        return self.executor.limits  # type: ignore[no-any-return]
+
+    def _release(self, ids: list[int]) -> None:
+        if ids:
+            try:
+                self.executor.release(ids)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                self.core.report("executor.release_failed", model=self.model, error=repr(error))
+
+    def _execute(self, plan: Plan) -> None:
+        dispatcher, clock = self.dispatcher, self.core.clock
+        answers: dict[int, object] = {}
+        for id, how in plan.preempt:
+            self._ask(answers, id, self.executor.preempt, how)
+        for id in plan.resume + plan.admit:
+            self._ask(answers, id, self.executor.admit)
+        begun = clock.now()
+        dispatcher.begin(plan, answers, begun)
+        if not (plan.prefill or plan.decode):
+            return
+        with self.core.lock:
+            rows = [id for id, _ in plan.prefill + plan.decode]
+            self._stepping = {id for id in rows if not dispatcher.tasks[id].ended}
+        try:
+            results = tuple(self.executor.step(plan)) if self._stepping else ()
+            with self.core.lock:
+                self._stepping = set()
+            dispatcher.commit(plan, results, clock.now())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            with self.core.lock:
+                self._stepping = set()
+            dispatcher.crash(plan, error, clock.now())
+        if self.core.events.enabled:
+            seconds = clock.now() - begun
+            self.core.events.emit("step", model=self.model, rows=len(rows), seconds=seconds)
+
+    @staticmethod
+    def _ask(answers: dict[int, object], id: int, ask: Callable[..., object], *arguments: object) -> None:
+        try:
+            answer = ask(id, *arguments)
+            if not arguments:
+                answers[id] = answer
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            answers[id] = error
+
+
+class RunDriver(Driver):
+    """Drives a `RunExecutor`: tasks run from start to end, in threads or on an event loop of their own."""
+
+    def __init__(self, core: Core, model: str, executor: RunExecutor, plugin: str, scheduler: Scheduler) -> None:
+        super().__init__(core, model, executor, plugin, scheduler)
+        self._rows: dict[int, Callable[[], object]] = {}
+        """What is running, and how to cancel it."""
+        self._lent = 0
+        self._runners = Workers(f"llmos-{model}-run", 2**20)
+        self._loop: LoopThread | None = None
+        self._coroutine = inspect.iscoroutinefunction(executor.run)
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads that end after `close`."""
+        return [*super().threads(), *self._runners.threads, *([self._loop.thread] if self._loop else ())]
+
+    def lend(self, rec: TaskRecord, places: int) -> None:
+        """Lend the row of a task that waits for its child (1), or take it back (-1).  Under the core's lock."""
+        self._lent += places
+        rec.lent = places > 0
+        rec.seat.account.give("tasks", places)
+        self._bell.ring()
+
+    def _close(self) -> None:
+        self._runners.close()
+        if self._loop is not None:
+            self._loop.close()
+        super()._close()
+
+    def _limits(self) -> Limits:
+        limits: Limits = self.executor.limits
+        return attrs.evolve(limits, free=max(0, limits.rows - len(self._rows) + self._lent))
+
+    def _release(self, ids: list[int]) -> None:
+        for id in ids:
+            if cancel := self._rows.get(id):
+                cancel()
+
+    def _execute(self, plan: Plan) -> None:
+        self.dispatcher.begin(plan, {id: Admitted() for id in plan.admit}, self.core.clock.now())
+        for id in plan.admit:
+            rec = self.dispatcher.tasks[id]
+            if not rec.ended:
+                self._start(rec)
+
+    def _start(self, rec: TaskRecord) -> None:
+        if self._coroutine:
+            self._await(rec, self.executor.run)
+        else:
+            self._rows[rec.id] = lambda: None
+            self._runners.submit(lambda: self._in_thread(rec))
+
+    def _in_thread(self, rec: TaskRecord) -> None:
+        token = running_task.set(rec)
+        try:
+            value = self.executor.run(rec.id, rec.task, self._emitter(rec))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            self._finished(rec, error=crashed(self.model, error))
+        else:
+            if inspect.isawaitable(value):
+                self._await(rec, lambda *_: value)
+            else:
+                self._finished(rec, value)
+        finally:
+            running_task.reset(token)
+
+    def _await(self, rec: TaskRecord, run: Callable[..., Any]) -> None:
+        if self._loop is None:
+            self._loop = LoopThread(f"llmos-{self.model}-loop")
+
+        async def main() -> None:
+            running_task.set(rec)
+            try:
+                value = await run(rec.id, rec.task, self._emitter(rec, aio=True))
+            except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                self._finished(rec, error=crashed(self.model, error))
+            except BaseException:
+                self._finished(rec, error=Cancelled(f"task {rec.id} was cancelled", task=rec.id))
+                raise
+            else:
+                self._finished(rec, value)
+
+        self._rows[rec.id] = self._loop.spawn(main)
+
+    def _emitter(self, rec: TaskRecord, *, aio: bool = False) -> Callable[[Result], Any]:
+        def attempt(result: Result) -> WaitList | None:
+            if rec.ended:
+                raise Cancelled(f"task {rec.id} has ended", task=rec.id)
+            if rec.full:
+                return rec.channel().room
+            if rec.first is None:
+                rec.first = self.core.clock.now()
+            rec.generated += len(result.tokens)
+            if rec.filters is not None:
+                self._filter(rec, result)
+            else:
+                rec.collect(result)
+            return None
+
+        timeout = self.core.config.stall_timeout
+        block = self.core.wait_async if aio else self.core.wait
+        return lambda result: block(attempt, (result,), timeout)
+
+    def _finished(self, rec: TaskRecord, value: Any = None, error: KernelError | None = None) -> None:  # noqa: ANN401
+        result = value if isinstance(value, Result) else Result(rec.id, value=value)
+        result = attrs.evolve(result, finish=result.finish or "stop", error=error)
+        with self.core.lock:
+            self._rows.pop(rec.id, None)
+            if not rec.ended:
+                if rec.filters is not None:
+                    self._filter(rec, result)
+                else:
+                    deliver(rec, result, self.core.clock.now())
+        self._bell.ring()
+
+
+class LoopThread:
+    """An event loop in a thread of its own, made when the first coroutine needs it: asyncio costs 100 ms to import."""
+
+    def __init__(self, name: str) -> None:
+        import asyncio  # noqa: PLC0415
+
+        self._loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def spawn(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+        """Run *main* in the loop; return what cancels it.  Any thread."""
+        tasks: list[asyncio.Task[None]] = []
+
+        def start() -> None:
+            tasks.append(self._loop.create_task(main()))
+
+        self._loop.call_soon_threadsafe(start)
+        return lambda: self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+
+    def close(self) -> None:
+        """Cancel what runs and end the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _run(self) -> None:
+        import asyncio  # noqa: PLC0415
+
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(task)
+        self._loop.close()
+
+
+def failed(plugin: str, what: str, error: BaseException) -> PluginFailed:
+    """Return the typed error for a plugin that raised *error* in *what*."""
+    failure = PluginFailed(f"{plugin} raised in {what}: {type(error).__name__}: {error}", plugin=plugin)
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,134 @@
+"""Waiting, for threads and for event loops, on one core.
+
+A wake-up grants nothing: the woken waiter retries its call under the core's lock.  So a waiter that gave up consumes
+nothing; it only has to pass its wake-up on (`WaitList.leave`), or the next one in line would sleep for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from llmos_kernel.clock import Clock, Lock
+
+
+class Waiter(Protocol):
+    """Somebody who waits."""
+
+    def wake(self) -> bool:
+        """Wake it; False if it cannot be woken any more (its loop is closed)."""
+
+
+class ThreadWaiter:
+    """A thread that waits for its lock to be released."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self) -> None:
+        self.lock: Lock = threading.Lock()
+        self.lock.acquire()
+
+    def wake(self) -> bool:
+        """Let the thread go on.  Called at most once: a waiter leaves its list when it is woken."""
+        self.lock.release()
+        return True
+
+
+class WaitList:
+    """Waiters in the order in which they came.  Used only under the core's lock."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: deque[Waiter] = deque()
+
+    def join(self, waiter: Waiter) -> None:
+        """Wait here."""
+        self._waiters.append(waiter)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Stop waiting; if *waiter* had been woken already, wake the next one instead."""
+        try:
+            self._waiters.remove(waiter)
+        except ValueError:
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake the first waiter that can be woken."""
+        while self._waiters and not self._waiters.popleft().wake():
+            pass
+
+    def wake_all(self) -> None:
+        """Wake everybody."""
+        while self._waiters:
+            self._waiters.popleft().wake()
+
+
+class Bell:
+    """Wakes one thread, which may be busy: a ring is remembered, two are one."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Wake the thread, now or when it next waits.  Any thread."""
+        if self._lock.locked():
+            try:
+                self._lock.release()
+            except RuntimeError:
+                return  # somebody else rang between the two lines
+
+    def wait(self, clock: Clock, until: float | None) -> None:
+        """Wait for a ring or for the time *until*."""
+        clock.wait(self._lock, until)
+
+
+class Workers:
+    """A few threads that run short plugin code: processors, ``prepare``, control messages.  Started when needed."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name, self._most = name, most
+        self._jobs: deque[Callable[[], Any]] = deque()
+        self._lock = threading.Lock()
+        self._idle: list[ThreadWaiter] = []
+        self._open = True
+        self.threads: list[threading.Thread] = []
+
+    def submit(self, job: Callable[[], Any]) -> None:
+        """Run *job*, which handles its own errors, on one of the threads."""
+        with self._lock:
+            self._jobs.append(job)
+            if self._idle:
+                self._idle.pop().wake()
+            elif len(self.threads) < self._most:
+                name = f"{self._name}-{len(self.threads)}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self.threads.append(thread)
+                thread.start()
+
+    def close(self) -> None:
+        """Let the threads end after the jobs that are queued."""
+        with self._lock:
+            self._open = False
+            for waiter in self._idle:
+                waiter.wake()
+            self._idle.clear()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                job = self._jobs.popleft() if self._jobs else None
+                if job is None:
+                    if not self._open:
+                        return
+                    waiter = ThreadWaiter()
+                    self._idle.append(waiter)
+            if job is None:
+                waiter.lock.acquire()
+            else:
+                job()

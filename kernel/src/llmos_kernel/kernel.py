@@ -1,0 +1,170 @@
+"""The kernel: what is started, stopped and attached to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterable
+
+from llmos_kernel._calls import CALL_MODEL, CallBackend
+from llmos_kernel._core import Core, MemoryResource, Seat
+from llmos_kernel._handles import Handle, handle_of
+from llmos_kernel._models import Models
+from llmos_kernel._ports import PortResource
+from llmos_kernel._tasks import TaskRecord
+from llmos_kernel.api import Credentials, Right, check_number, check_type
+from llmos_kernel.clock import Clock, SystemClock
+from llmos_kernel.config import KernelConfig
+from llmos_kernel.control import ControlPort
+from llmos_kernel.errors import KernelStopped
+from llmos_kernel.plugins import Plugins
+from llmos_kernel.process import Process
+
+_cores: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+class Mailbox(PortResource):
+    """The port that every process is born with, free of charge."""
+
+    __slots__ = ()
+    charge = ("ports", 0)
+
+
+class Kernel:
+    """A kernel for *config*, with plugin objects given directly.  A context manager, sync and async.
+
+    Nothing (thread, socket, file) exists before `start`, and nothing is left after `stop`.
+    """
+
+    def __init__(
+        self, config: KernelConfig | None = None, plugins: Iterable[object] = (), *, clock: Clock | None = None
+    ) -> None:
+        self.config = config or KernelConfig()
+        check_type("config", self.config, KernelConfig, "a KernelConfig")
+        self.plugins = Plugins(self.config, (CallBackend(self.config.call_rows), *plugins))
+        self._core = Core(self.config, clock or SystemClock(), self.plugins)
+        self._core.models = Models(self._core)
+
+    def __enter__(self) -> Kernel:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Kernel:
+        self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        import asyncio  # noqa: PLC0415 - costs 100 ms
+
+        await asyncio.to_thread(self.stop)
+
+    @property
+    def state(self) -> str:
+        """``new``, ``running``, ``draining``, ``stopped`` or ``forked``."""
+        return self._core.state
+
+    def start(self) -> None:
+        """Load policies, router and observers, list the models, and accept calls.  A policy that fails refuses."""
+        core = self._core
+        if core.state != "new":
+            raise KernelStopped(f"a kernel starts once; this one is {core.state}", state=core.state)
+        core.policies = self.plugins.policies()
+        if self.config.router is not None:
+            core.router = self.plugins.router(self.config.router)
+        core.models.add(self.plugins.models())
+        core.models.add(self.config.models)
+        core.models.alias(dict(self.config.aliases))
+        core.models.add([CALL_MODEL])
+        core.events.start(self.plugins.observers(), self.plugins.mark_failed)
+        self._control = core.table.open(ControlPort(core), Right.SEND | Right.RECV | Right.DUPLICATE, core.seat)
+        _cores.add(core)
+        core.state = "running"
+        core.events.emit("kernel.started")
+
+    def attach(self, credentials: Credentials | None = None) -> Process:
+        """Give a principal a seat; raises `PermissionDenied` if a policy denies it."""
+        core, who = self._core, credentials or Credentials()
+        check_type("credentials", who, Credentials, "Credentials")
+        core.demand_running()
+        seat = Seat(core, next(core.numbers), who)
+        core.allow(seat.principal, "attach", "kernel")
+        with core.lock:
+            core.demand_running()
+            core.seats[seat.principal.process] = seat
+            rights = Right.SEND | Right.RECV | Right.DUPLICATE
+            mailbox = core.table.open(Mailbox(seat, 1024), rights, seat)
+            control = core.table.open(self._control.resource, Right.SEND, seat, self._control)
+            return Process(core, seat, handle_of(seat, mailbox), Handle(seat, control))
+
+    def stop(self, *, drain: float = 0.0, timeout: float = 10.0) -> tuple[str, ...]:
+        """Refuse new work, let accepted tasks end for *drain* seconds, fail the rest with `KernelStopped`.
+
+        Returns the names of threads that did not end within *timeout* seconds: plugin code that does not return.
+        """
+        check_number("drain", drain, 0, 86400, whole=False)
+        core = self._core
+        if core.state in ("new", "stopped", "forked"):
+            core.state = "stopped" if core.state == "new" else core.state
+            return ()
+        with core.lock:
+            core.state = "draining"
+        if drain:
+            with contextlib.suppress(TimeoutError):
+                core.wait(lambda: core.idle if core.tasks else None, (), drain)
+        threads = self._abort()
+        left = tuple(thread.name for thread in threads if not _joined(thread, timeout))
+        core.events.emit("kernel.stopped", left=left)
+        core.events.stop(timeout)
+        if left:
+            core.report("kernel.threads_left", threads=left)
+        return left
+
+    def _abort(self) -> list[threading.Thread]:
+        """End every task, wake everybody who waits, and close what is open; return the threads that are to end."""
+        core = self._core
+        with core.lock:
+            core.state = "stopped"
+            for rec in list(core.tasks.values()):
+                rec.end(core.clock.now(), error=KernelStopped(f"the kernel stopped before task {rec.id} ended"))
+            drivers = [served.driver for served in core.models.all() if served.driver is not None]
+            threads = [*core.models.loads, *core.workers.threads]
+            for seat in [*core.seats.values(), core.seat]:
+                seat.account.room.wake_all()
+                for entry in core.table.owned(seat):
+                    if isinstance(entry.resource, TaskRecord):
+                        entry.resource.channel().readers.wake_all()
+                    elif isinstance(entry.resource, PortResource | MemoryResource) and entry.parent is None:
+                        core.table.revoke(entry)
+            for served in core.models.all():
+                if served.loading is not None:
+                    served.loading.waiters.wake_all()
+            core.idle.wake_all()
+        for driver in drivers:
+            driver.close()
+            threads.extend(driver.threads())
+        core.workers.close()
+        return threads
+
+
+def _joined(thread: threading.Thread, timeout: float) -> bool:
+    if thread is threading.current_thread():
+        return True
+    thread.join(timeout)
+    return not thread.is_alive()
+
+
+def _after_fork() -> None:
+    """The threads did not come along and the lock may be held: the child's kernels only say so."""
+    for core in list(_cores):
+        if core.state in ("running", "draining"):
+            core.state = "forked"
+        core.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
