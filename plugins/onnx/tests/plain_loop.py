@@ -32,14 +32,19 @@ class PlainLoop:
         names = [f"{layer}_{kind}" for layer in range(self.shape.layers) for kind in "kv"]
         self._cache = {name: np.zeros(size, np.float32) for name in names}
 
-    def run(self, tokens: list[list[int]], lengths: list[int], *, wanted: list[int], first_row: int = 0) -> Floats:
-        """Run equally long *tokens*, after which row i has *lengths[i]* tokens; return logits of *wanted* positions."""
+    def run(
+        self, tokens: list[list[int]], lengths: list[int], *, wanted: list[int], first_row: int = 0, total: int = 0
+    ) -> Floats:
+        """Run equally long *tokens*, after which row i has *lengths[i]* tokens; return logits of *wanted* positions.
+
+        *total* is the longest length unless it is given, as the first run of padded prompts needs.
+        """
         ids = np.array(tokens, np.int64)
         rows = slice(first_row, first_row + len(tokens))
         inputs = {
             "input_ids": ids,
             "seqlens_k": np.array(lengths, np.int32) - 1,
-            "total": np.array(max(lengths), np.int32),
+            "total": np.array(total or max(lengths), np.int32),
             "last_index": np.array(wanted, np.int64),
         }
         if self._zero_points:

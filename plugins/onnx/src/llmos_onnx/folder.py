@@ -42,9 +42,7 @@ if TYPE_CHECKING:
 
 _PIECE: Final = 1 << 22
 # O_NOFOLLOW refuses links and O_NONBLOCK does not wait for a pipe's writer; O_BINARY is Windows' own.
-_OPEN_FLAGS: Final = (
-    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-)
+_OPEN_FLAGS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -95,23 +93,26 @@ def open_folder(path: Path) -> ModelFolder:
 def _read(path: Path, name: str, entry: FileEntry | None, model: str) -> bytearray:
     """Return the bytes of the file *name*, which must be what *entry* says (no entry: at most `MAX_JSON_BYTES`)."""
     try:
-        descriptor = os.open(path / name, _OPEN_FLAGS)
+        with (path / name).open("rb", buffering=0, opener=_open_no_link) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise refusal(model, name, "not a regular file", "a regular file")
+            if entry is None and status.st_size > MAX_JSON_BYTES:
+                raise refusal(model, f"{name}: size", status.st_size, f"at most {MAX_JSON_BYTES} bytes")
+            if entry is not None and status.st_size != entry.size:
+                raise refusal(model, f"{name}: size", status.st_size, f"{entry.size} bytes, as {MANIFEST} says")
+            content, digest = _read_hashed(file, status.st_size)
     except OSError as error:
         expected = "a regular file in the model folder, not a link"
         raise refusal(model, name, error.strerror, expected) from error
-    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise refusal(model, name, "not a regular file", "a regular file")
-        if entry is None and status.st_size > MAX_JSON_BYTES:
-            raise refusal(model, f"{name}: size", status.st_size, f"at most {MAX_JSON_BYTES} bytes")
-        if entry is not None and status.st_size != entry.size:
-            raise refusal(model, f"{name}: size", status.st_size, f"{entry.size} bytes, as {MANIFEST} says")
-        content, digest = _read_hashed(file, status.st_size)
     if len(content) != status.st_size or (entry is not None and digest != entry.sha256):
         expected = f"{entry.sha256 if entry else 'an unchanging file'}: the file is not what was exported"
         raise refusal(model, f"{name}: sha256", digest, expected)
     return content
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | _OPEN_FLAGS)
 
 
 def _read_hashed(file: FileIO, size: int) -> tuple[bytearray, str]:

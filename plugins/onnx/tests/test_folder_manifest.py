@@ -1,0 +1,110 @@
+"""``llmos.json`` says back what it was told, and arbitrary bytes never surprise its reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmos_kernel.errors import ModelUnavailable
+from llmos_onnx.folder import read_manifest
+from llmos_onnx.manifest import WEIGHTS, FileEntry, Generation, Manifest, SpecialTokens
+from llmos_onnx.shape import ARCHITECTURES, Rope, Shape
+
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+entries = st.builds(FileEntry, size=st.integers(0, 1 << 20), sha256=digests)
+ropes = st.builds(
+    Rope,
+    theta=st.floats(1, 1e9),
+    scaling=st.sampled_from(["none", "linear", "llama3"]),
+    factor=st.floats(1, 64),
+    original_context=st.integers(1, 131072),
+)
+shapes = st.builds(
+    lambda kv_heads, shared, half, **others: Shape(
+        heads=kv_heads * shared, kv_heads=kv_heads, head_dim=2 * half, window=0, norm_eps=1e-6, **others
+    ),
+    kv_heads=st.integers(1, 16),
+    shared=st.integers(1, 8),
+    half=st.integers(1, 128),
+    architecture=st.sampled_from(ARCHITECTURES),
+    vocab=st.integers(100, 1 << 20),
+    hidden=st.integers(1, 1 << 16),
+    layers=st.integers(1, 512),
+    mlp=st.integers(1, 1 << 16),
+    context=st.integers(1, 131072),
+    rope=ropes,
+    **{name: st.booleans() for name in ("tied", "qk_norm", "qkv_bias", "out_bias", "mlp_bias")},
+)
+optional_ids = st.none() | st.integers(0, 99)
+manifests = st.builds(
+    Manifest,
+    name=st.text(max_size=50),
+    shape=shapes,
+    weights=st.sampled_from(WEIGHTS),
+    files=st.fixed_dictionaries(dict.fromkeys(("model.onnx", "model.onnx.data", "tokenizer.json"), entries)),
+    tokens=st.builds(
+        SpecialTokens,
+        bos=optional_ids,
+        eos=st.lists(st.integers(0, 99), max_size=5).map(tuple),
+        pad=optional_ids,
+        add_bos=st.booleans(),
+    ),
+    generation=st.builds(Generation, temperature=st.none() | st.floats(0, 2), top_k=st.none() | st.integers(0, 100)),
+    chat_template=st.none() | st.text(max_size=50),
+    licence=st.text(max_size=20),
+    source=st.text(max_size=20),
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(manifests)
+def test_a_manifest_survives_its_file(manifest: Manifest) -> None:
+    """Reading what was written gives the same record."""
+    assert manifest == Manifest.from_json(manifest.to_json(), model="any")
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused_with_the_typed_error(content: bytes) -> None:
+    """No byte string makes the reader fail in another way."""
+    with pytest.raises(ModelUnavailable):
+        Manifest.from_json(content, model="any")
+
+
+def paths(found: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the path of every value of a JSON object."""
+    if not isinstance(found, dict):
+        return [path]
+    return [path, *(inner for key, value in found.items() for inner in paths(value, (*path, key)))]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_one_wrong_value_is_the_typed_error_or_a_manifest(
+    data: st.DataObject, model_folder: Callable[[str, str], Path]
+) -> None:
+    """Any JSON value in any place is refused by name or taken; a manifest that is taken can be written again."""
+    stored: dict[str, Any] = json.loads(read_manifest(model_folder("nano", "w8a8")).to_json())
+    *outer, last = data.draw(st.sampled_from(paths(stored)[1:]))
+    place = stored
+    for key in outer:
+        place = place[key]
+    place[last] = data.draw(values)
+
+    try:
+        manifest = Manifest.from_json(json.dumps(stored).encode(), model="any")
+    except ModelUnavailable as error:
+        named = {"model", "field", "value", "expected"} <= set(error.fields)
+    else:
+        named = manifest == Manifest.from_json(manifest.to_json(), model="any")
+
+    assert named
