@@ -93,7 +93,7 @@ def open_folder(path: Path) -> ModelFolder:
 def _read(path: Path, name: str, entry: FileEntry | None, model: str) -> bytearray:
     """Return the bytes of the file *name*, which must be what *entry* says (no entry: at most `MAX_JSON_BYTES`)."""
     try:
-        with (path / name).open("rb", buffering=0, opener=_open_no_link) as file:
+        with open(path / name, "rb", buffering=0, opener=_open_no_link) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise refusal(model, name, "not a regular file", "a regular file")
