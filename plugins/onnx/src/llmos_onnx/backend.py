@@ -1,0 +1,192 @@
+"""The backend plugin ``onnx``: model folders become executors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from llmos_kernel.contracts import Backend, Footprint, ModelSpec, StepExecutor
+from llmos_kernel.errors import ModelUnavailable
+from llmos_kernel.hookspecs import hookimpl
+from llmos_onnx.executor import OnnxExecutor, Parts
+from llmos_onnx.fields import Fields, refusal
+from llmos_onnx.folder import ModelFolder, open_folder, read_manifest
+from llmos_onnx.manifest import Manifest
+from llmos_onnx.pool import KvPool, PoolSize, token_bytes
+from llmos_onnx.prompts import Prompts
+from llmos_onnx.providers import CPU, doctor, runs_on, runtime, session_options
+from llmos_onnx.session import Runner
+from llmos_onnx.template import ChatTemplate
+from llmos_onnx.text import Codec
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+api = 1
+
+_SLOTS: Final = 16
+_CONTEXT: Final = 4096
+_KV_BYTES: Final = 1 << 30
+_FEWEST_SLOTS: Final = 4
+_STEP_TOKENS: Final = 512
+_FLOAT_BYTES: Final = 4
+
+
+@hookimpl
+def llmos_backend(config: Mapping[str, Any]) -> Backend:
+    """Return the backend; *config* gives defaults for the options of models (see `Options`)."""
+    return OnnxBackend(config)
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What a model's specification may say in ``options``."""
+
+    slots: int = 0
+    """Sequences at once; by default 16, or as many as ``kv_bytes`` holds."""
+    context: int = 0
+    """Longest sequence in tokens; by default the model's, at most 4,096, and so that four of them fit."""
+    kv_bytes: int = _KV_BYTES
+    """Most bytes of key and value cache, taken from the system as they are used."""
+    threads: int = 0
+    """Threads within an operator; by default one per core, at most one per attention head.  More than one per head
+    lets attention split its sums differently for different batches, and tokens may then depend on the batch."""
+    step_tokens: int = _STEP_TOKENS
+    """Most tokens of one step: a longer prompt is computed in chunks between which others decode."""
+    provider: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``; ``auto`` takes what the folder's formats run on."""
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], *, model: str) -> Options:
+        """Check *values*; raise `ModelUnavailable` naming the option, its value and what would be right."""
+        fields = Fields(model, "options", values)
+        fields.only(name.name for name in attrs.fields(cls))
+        options = cls(
+            slots=fields.integer("slots", 1, 4096, default=0),
+            context=fields.integer("context", 2, 2**24, default=0),
+            kv_bytes=fields.integer("kv_bytes", 1, 2**50, default=_KV_BYTES),
+            threads=fields.integer("threads", 1, 1024, default=0),
+            step_tokens=fields.integer("step_tokens", 1, 2**24, default=_STEP_TOKENS),
+            provider=fields.choice("provider", ("auto", "cpu", "cuda"), default="auto"),
+        )
+        if options.step_tokens < options.slots:
+            raise fields.refuse("step_tokens", f"at least slots ({options.slots}): a step decodes every slot")
+        return options
+
+
+class OnnxBackend(Backend):
+    """Loads model folders into ONNX Runtime."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = dict(config)
+
+    def measure(self, spec: ModelSpec) -> Footprint:
+        """Return the bytes of weights, KV pool and logits; reads only the folder's manifest."""
+        manifest = read_manifest(_path(spec))
+        options = self._options(spec)
+        size = pool_size(manifest, options, model=spec.name)
+        weights = sum(entry.size for entry in manifest.files.values())
+        logits = 2 * size.slots * manifest.shape.vocab * _FLOAT_BYTES
+        return Footprint("cpu", weights + size.nbytes + logits)
+
+    def load(self, spec: ModelSpec) -> StepExecutor:
+        """Read, verify and load the folder at ``spec.path``."""
+        options = self._options(spec)
+        folder = open_folder(_path(spec))
+        manifest = folder.manifest
+        size = pool_size(manifest, options, model=spec.name)
+        special = [id for id in (*manifest.tokens.eos, manifest.tokens.bos, manifest.tokens.pad) if id is not None]
+        codec = Codec(folder.tokenizer, model=spec.name, control=special)
+        template = ChatTemplate.of(manifest, codec, model=spec.name)
+        threads = options.threads or min(_cores(), manifest.shape.heads)
+        ort = runtime(spec.name)
+        session = _session(ort, folder, threads, options.provider, model=spec.name)
+        pool = KvPool(manifest.shape, size)
+        parts = Parts(
+            manifest=manifest,
+            codec=codec,
+            prompts=Prompts(manifest, codec, template, size.context),
+            pool=pool,
+            runner=Runner(session, ort.RunOptions(), pool, manifest.shape.vocab),
+            step_tokens=max(options.step_tokens, size.slots),
+            facts=_facts(manifest, session, threads, ort.__version__),
+        )
+        return OnnxExecutor(parts)
+
+    def doctor(self) -> Mapping[str, Any]:
+        """Return the runtime's distributions and version, and whether each provider really runs."""
+        return doctor()
+
+    def _options(self, spec: ModelSpec) -> Options:
+        return Options.read({**self._config, **spec.options}, model=spec.name)
+
+
+def pool_size(manifest: Manifest, options: Options, *, model: str) -> PoolSize:
+    """Return the KV pool for *options*; raise `ModelUnavailable` where not even one sequence fits ``kv_bytes``."""
+    per_token = token_bytes(manifest.shape)
+    if options.context > manifest.shape.context:
+        raise refusal(model, "options: context", options.context, f"at most the model's, {manifest.shape.context}")
+    fitting = options.kv_bytes // per_token // (options.slots or _FEWEST_SLOTS)
+    context = options.context or min(manifest.shape.context, _CONTEXT, max(fitting, 2))
+    most = options.kv_bytes // (per_token * context)
+    if most < max(options.slots, 1):
+        need = per_token * context * max(options.slots, 1)
+        expected = f"at least {need} bytes for {max(options.slots, 1)} x {context} tokens, or fewer slots or context"
+        raise refusal(model, "options: kv_bytes", options.kv_bytes, expected)
+    slots = options.slots or min(_SLOTS, most)
+    return PoolSize(slots, context, slots * context * per_token)
+
+
+def _session(
+    ort: ModuleType, folder: ModelFolder, threads: int, provider: str, *, model: str
+) -> onnxruntime.InferenceSession:
+    """Create the session from the folder's bytes; the runtime opens no path."""
+    if provider == "cuda":
+        # The one cache format so far, float32, has no CUDA kernel: asking would end on the CPU silently.
+        formats = f"{folder.manifest.weights} weights and a {folder.manifest.kv} cache"
+        raise refusal(model, "options: provider", provider, f"cpu or auto: a folder with {formats} runs on the CPU")
+    # Without VNNI, 8-bit products saturate unless this is set; with it, nothing changes.
+    options = session_options(ort, threads, {"session.x64quantprecision": "1"})
+    options.add_external_initializers_from_files_in_memory(*folder.external_files())
+    try:
+        session: onnxruntime.InferenceSession = ort.InferenceSession(folder.graph, options, providers=[CPU])
+    except Exception as error:  # the runtime's exception classes have no public base
+        message = f"ONNX Runtime refuses the graph of {model!r}: {error}"
+        raise ModelUnavailable(message, model=model, field="model.onnx", value="refused") from error
+    if runs_on(session) != CPU:
+        raise refusal(model, "provider", runs_on(session), CPU)
+    return session
+
+
+def _facts(manifest: Manifest, session: onnxruntime.InferenceSession, threads: int, version: str) -> dict[str, Any]:
+
+    return {
+        "model": manifest.name,
+        "architecture": manifest.architecture,
+        "weights": manifest.weights,
+        "kv": manifest.kv,
+        "provider": runs_on(session),
+        "runtime": version,
+        "threads": threads,
+        "chat": manifest.chat_template is not None,
+    }
+
+
+def _path(spec: ModelSpec) -> Path:
+    if not spec.path:
+        message = f"model {spec.name!r} has no path to its folder"
+        raise ModelUnavailable(message, model=spec.name, field="path", value="", expected="a model folder")
+    return Path(spec.path)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

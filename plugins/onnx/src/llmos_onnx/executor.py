@@ -1,0 +1,288 @@
+"""Continuous batching over one decoder graph: what `StepExecutor` promises, kept by running few, large runs.
+
+A step runs the plan's decoding rows together (one token each, lengths as they are), then its prompt chunks: first
+chunks of adjacent slots and about equal length together, right-padded; each further chunk alone, because attention
+takes several tokens with a past in one row only.
+
+**The executor's own count is the truth.**  It knows how many tokens of a sequence are in the cache, and computes what
+is missing whatever the plan calls it.  So a step that was cut short is repeated by planning its rows again.  After
+``preempt(id, "drop")``, `admit` answers ``Admitted(0)``, and prompt and output so far are prefilled as if all that
+were a new prompt; what no prefill covers is computed by the first decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+
+from llmos_kernel.contracts import Admitted, Limits, NotNow, Plan, Preemption, Prepared, Result, StepExecutor
+from llmos_kernel.errors import InvalidArgument, KernelBug, ModelUnavailable
+from llmos_onnx.sampler import COLUMNS, Sampler, log_probs
+from llmos_onnx.sampling import read_params
+from llmos_onnx.sequence import Sequence
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from llmos_kernel.api import Task
+    from llmos_onnx.manifest import Manifest
+    from llmos_onnx.pool import KvPool
+    from llmos_onnx.prompts import Prompts
+    from llmos_onnx.sampler import LogProb
+    from llmos_onnx.session import Runner
+    from llmos_onnx.text import Codec
+
+KINDS = ("generate", "chat", "tokenize", "detokenize")
+"""Task kinds that the executor serves."""
+# First prompts are padded to the longest of their group by at most this share of it.
+_MOST_PADDING = 1 / 8
+
+
+@attrs.frozen(eq=False)
+class Parts:
+    """What an executor is made of."""
+
+    manifest: Manifest
+    codec: Codec
+    prompts: Prompts
+    pool: KvPool
+    runner: Runner
+    step_tokens: int
+    """Most tokens, prompt and output, of one step."""
+    facts: Mapping[str, Any]
+    """What `OnnxExecutor.describe` says besides what it counts."""
+
+
+class OnnxExecutor(StepExecutor):
+    """A loaded model folder."""
+
+    def __init__(self, parts: Parts) -> None:
+        shape = parts.manifest.shape
+        self._parts = parts
+        self._pool = parts.pool
+        self._runner = parts.runner
+        self._sampler = Sampler(parts.pool.size.slots, shape.vocab)
+        self._columns = np.zeros(parts.pool.size.slots, COLUMNS)
+        self._sequences: dict[int, Sequence] = {}
+
+    @property
+    def limits(self) -> Limits:
+        """Rows and free slots of the pool; the step's tokens; the pool's context."""
+        size = self._pool.size
+        return Limits(size.slots, self._pool.free, tokens=self._parts.step_tokens, context=size.context)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return provider, formats and sizes."""
+        size = self._pool.size
+        counts = {"slots": size.slots, "slots_used": self._pool.used, "context": size.context, "kv_bytes": size.nbytes}
+        return {**self._parts.facts, **counts}
+
+    # --- tasks -------------------------------------------------------------------------------------------------
+
+    def prepare(self, id: int, task: Task) -> Prepared:
+        """Encode *task* and check its parameters; answer ``tokenize`` and ``detokenize`` at once."""
+        prompts = self._parts.prompts
+        if task.kind == "tokenize":
+            ids = prompts.tokenize(task.input)
+            return Prepared(len(ids), 0, answer=Result(id, value=ids, finish="stop"))
+        if task.kind == "detokenize":
+            text = prompts.detokenize(task.input)
+            return Prepared(len(task.input), 0, answer=Result(id, text=text, value=text, finish="stop"))
+        if task.kind not in KINDS:
+            expected = f"one of {', '.join(KINDS)}"
+            raise InvalidArgument(f"kind must be {expected}", field="kind", value=task.kind, expected=expected)
+        manifest, ids = self._parts.manifest, prompts.encode(task)
+        room, vocab = self._pool.size.context - len(ids), manifest.shape.vocab
+        params = read_params(task.params, defaults=manifest.generation, room=room, vocab=vocab)
+        self._sequences[id] = Sequence(id, ids, params, self._parts.codec, manifest.tokens.eos)
+        return Prepared(len(ids), params.max_tokens)
+
+    def admit(self, id: int) -> Admitted | NotNow:
+        """Give a slot; ``cached`` is how much of the prompt is in the cache that the task brings along."""
+        sequence = self._sequence(id)
+        if sequence.slot is None:
+            slot = self._pool.take(id)
+            if slot is None:
+                return NotNow()
+            sequence.slot = slot
+            self._columns[slot] = sequence.column()
+            if sequence.saved is not None:
+                self._pool.restore(slot, sequence.saved)
+                sequence.saved = None
+            self._pool.next_tokens[slot] = sequence.tokens[sequence.count - 1]
+        return Admitted(min(int(self._pool.lengths[sequence.slot]), sequence.prompt))
+
+    def preempt(self, id: int, how: Preemption) -> None:
+        """Keep the slot, copy its cache out, or forget it."""
+        sequence = self._sequence(id)
+        if how == "keep" or sequence.slot is None:
+            return
+        if how == "swap":
+            sequence.saved = self._pool.save(sequence.slot)
+        self._vacate(sequence)
+
+    def release(self, ids: Iterable[int]) -> None:
+        """Forget tasks and free their slots."""
+        for id in ids:
+            sequence = self._sequences.pop(id, None)
+            if sequence is not None and sequence.slot is not None:
+                self._vacate(sequence)
+
+    def interrupt(self) -> None:
+        """Cut the running step short; between steps, the next one.  Its rows get results without tokens."""
+        self._runner.terminate()
+
+    def close(self) -> None:
+        """Forget every task."""
+        self.release(list(self._sequences))
+
+    def check_integrity(self) -> None:
+        """Raise `KernelBug` unless slots and sequences agree; for tests."""
+        self._pool.check_integrity()
+        slots = {sequence.slot: id for id, sequence in self._sequences.items() if sequence.slot is not None}
+        owners = {slot: self._pool.owner(slot) for slot in range(self._pool.used)}
+        if slots != owners:
+            raise KernelBug("slots and sequences disagree", sequences=list(slots.items()), owners=list(owners.items()))
+
+    def _sequence(self, id: int) -> Sequence:
+        sequence = self._sequences.get(id)
+        if sequence is None:
+            raise KernelBug("the task was not prepared", task=id)
+        return sequence
+
+    def _vacate(self, sequence: Sequence) -> None:
+        slot, sequence.slot = sequence.slot, None
+        moved = self._pool.give(slot) if slot is not None else None
+        if slot is not None and moved is not None:
+            self._columns[slot] = self._columns[moved]
+            self._sequences[self._pool.owner(slot)].slot = slot
+
+    # --- steps -------------------------------------------------------------------------------------------------
+
+    def step(self, plan: Plan) -> Iterable[Result]:
+        """Run one quantum; rows that were cut short get a result without tokens and are computed when planned again."""
+        decode: list[Sequence] = []
+        chunks: list[tuple[Sequence, int]] = []
+        results = {id: Result(id) for id, _ in (*plan.prefill, *plan.decode)}
+        for id, most in (*plan.prefill, *((id, self._pool.size.context) for id, _ in plan.decode)):
+            sequence = self._sequence(id)
+            missing = sequence.count - self._length(sequence)
+            if missing == 1:
+                decode.append(sequence)
+            else:
+                chunks.append((sequence, min(most, missing)))
+        try:
+            going = not decode or self._decode(decode, results)
+            for group in self._groups(chunks):
+                going = going and self._prefill(group, results)
+        finally:
+            self._runner.rearm()
+        return results.values()
+
+    def _length(self, sequence: Sequence) -> int:
+        if sequence.slot is None:
+            raise KernelBug("the task has no slot", task=sequence.id)
+        return int(self._pool.lengths[sequence.slot])
+
+    def _decode(self, sequences: list[Sequence], results: dict[int, Result]) -> bool:
+        """Run one token of each sequence; return False if it was cut short."""
+        sequences.sort(key=_slot)
+        first, last = _slot(sequences[0]), _slot(sequences[-1])
+        span = slice(first, last + 1)
+        batch = self._runner.batch(first, last + 1 - first, 1)
+        batch.ids[:, 0] = self._pool.next_tokens[span]
+        batch.lengths[:] = self._pool.lengths[span]
+        if not self._runner.run(batch):
+            return False
+        slots = np.array([_slot(sequence) for sequence in sequences])
+        self._pool.lengths[slots] += 1
+        logits = batch.logits if len(slots) == len(batch.logits) else batch.logits[slots - first]
+        self._sample(sequences, slots, logits, results)
+        return True
+
+    def _groups(self, chunks: list[tuple[Sequence, int]]) -> Iterator[list[tuple[Sequence, int]]]:
+        """Cut *chunks* into runs: first chunks of adjacent slots and about equal length together, others alone."""
+        group: list[tuple[Sequence, int]] = []
+        for sequence, tokens in sorted(chunks, key=lambda chunk: _slot(chunk[0])):
+            if group and not self._joins(group, sequence, tokens):
+                yield group
+                group = []
+            group.append((sequence, tokens))
+        if group:
+            yield group
+
+    def _joins(self, group: list[tuple[Sequence, int]], sequence: Sequence, tokens: int) -> bool:
+        last = group[-1][0]
+        if self._length(last) or self._length(sequence) or _slot(last) + 1 != _slot(sequence):
+            return False
+        lengths = [tokens, *(count for _, count in group)]
+        return max(lengths) - min(lengths) <= max(lengths) * _MOST_PADDING
+
+    def _prefill(self, group: list[tuple[Sequence, int]], results: dict[int, Result]) -> bool:
+        """Run one chunk of each sequence of *group*; return False if it was cut short."""
+        width = max(tokens for _, tokens in group)
+        batch = self._runner.batch(_slot(group[0][0]), len(group), width)
+        for row, (sequence, tokens) in enumerate(group):
+            length = self._length(sequence)
+            batch.ids[row, :tokens] = sequence.tokens[length : length + tokens]
+            batch.ids[row, tokens:] = 0
+            batch.lengths[row] = length + tokens - 1
+            batch.last[row] = row * width + tokens - 1
+        if not self._runner.run(batch):
+            return False
+        done = []
+        for row, (sequence, tokens) in enumerate(group):
+            self._pool.lengths[_slot(sequence)] += tokens
+            if self._length(sequence) == sequence.count:
+                done.append(row)
+        if done:
+            sequences = [group[row][0] for row in done]
+            logits = batch.logits if len(done) == len(group) else batch.logits[done]
+            self._sample(sequences, np.array([_slot(sequence) for sequence in sequences]), logits, results)
+        return True
+
+    def _sample(
+        self,
+        sequences: list[Sequence],
+        slots: npt.NDArray[np.int64],
+        logits: npt.NDArray[np.float32],
+        results: dict[int, Result],
+    ) -> None:
+        """Choose the next token of each sequence from its row of *logits*, which are used up."""
+        edits = [edit for row, sequence in enumerate(sequences) if (edit := sequence.edit(row)) is not None]
+        wanting = [row for row, sequence in enumerate(sequences) if sequence.params.logprobs is not None]
+        raw = logits[wanting]
+        tokens = self._sampler.choose(logits, self._columns[slots], edits)
+        reports = self._reports(sequences, wanting, raw, tokens) if wanting else {}
+        self._columns["position"][slots] += 1
+        self._pool.next_tokens[slots] = np.maximum(tokens, 0)
+        for row, token in enumerate(tokens.tolist()):
+            sequence = sequences[row]
+            if token < 0:
+                results[sequence.id] = Result(sequence.id, error=self._not_finite())
+            else:
+                results[sequence.id] = sequence.advance(token, reports.get(row))
+
+    def _reports(
+        self,
+        sequences: list[Sequence],
+        wanting: list[int],
+        raw: npt.NDArray[np.float32],
+        tokens: npt.NDArray[np.int64],
+    ) -> dict[int, LogProb]:
+        counts = [sequences[row].params.logprobs or 0 for row in wanting]
+        return dict(zip(wanting, log_probs(raw, tokens[wanting], counts), strict=True))
+
+    def _not_finite(self) -> ModelUnavailable:
+        name, expected = self._parts.manifest.name, "finite numbers"
+        message = f"model {name!r} produced logits that are not {expected}"
+        return ModelUnavailable(message, model=name, field="logits", value="not finite", expected=expected)
+
+
+def _slot(sequence: Sequence) -> int:
+    if sequence.slot is None:
+        raise KernelBug("the task has no slot", task=sequence.id)
+    return sequence.slot

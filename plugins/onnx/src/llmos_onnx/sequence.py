@@ -1,0 +1,106 @@
+"""One task while it generates: its tokens, its text, and when it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmos_kernel.contracts import Result
+from llmos_onnx.sampler import COLUMNS, Edit
+from llmos_onnx.text import StopMatcher
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from llmos_onnx.sampler import LogProb
+    from llmos_onnx.sampling import SamplingParams
+    from llmos_onnx.text import Codec
+
+
+class Sequence:
+    """Prompt and output of one task.  It outlives its slot: a preempted sequence has none."""
+
+    def __init__(self, id: int, prompt: list[int], params: SamplingParams, codec: Codec, eos: tuple[int, ...]) -> None:
+        self.id = id
+        self.params = params
+        self.prompt = len(prompt)
+        self.count = len(prompt)
+        """Tokens of prompt and output so far."""
+        self.tokens = np.zeros(len(prompt) + params.max_tokens, np.int64)
+        self.tokens[: len(prompt)] = prompt
+        self.slot: int | None = None
+        self.saved: npt.NDArray[np.float32] | None = None
+        """The cache of a sequence that was swapped out."""
+        self._ends = params.stop_token_ids | (frozenset() if params.ignore_eos else frozenset(eos))
+        self._codec = codec
+        self._text = codec.detokenizer()
+        self._stops = StopMatcher(params.stop) if params.stop else None
+        self._bias_ids = np.array(list(params.logit_bias), np.int64)
+        self._bias = np.array(list(params.logit_bias.values()), np.float32)
+        self._always_edited = bool(
+            params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty or params.logit_bias
+        )
+
+    @property
+    def generated(self) -> int:
+        """Tokens of output so far."""
+        return self.count - self.prompt
+
+    def column(self) -> npt.NDArray[Any]:
+        """Return this row of the sampler's `COLUMNS`."""
+        p = self.params
+        values = (p.temperature, p.top_k, p.top_p, p.min_p, p.seed, self.generated)
+        return np.array(values, COLUMNS)
+
+    def edit(self, row: int) -> Edit | None:
+        """Return what changes this sequence's logits in *row* of a batch, if anything does."""
+        held_back = self.generated < self.params.min_tokens
+        if not (self._always_edited or held_back):
+            return None
+        return Edit(
+            row=row,
+            seen=self.tokens[: self.count],
+            output=self.tokens[self.prompt : self.count],
+            repetition=self.params.repetition_penalty,
+            presence=self.params.presence_penalty,
+            frequency=self.params.frequency_penalty,
+            bias_ids=self._bias_ids,
+            bias=self._bias,
+            banned=np.array(sorted(self._ends) if held_back else [], np.int64),
+        )
+
+    def advance(self, token: int, logprob: LogProb | None) -> Result:
+        """Take the next *token* and return what it means to the reader."""
+        self.tokens[self.count] = token
+        self.count += 1
+        text, finish = self._output(token)
+        logprobs = () if logprob is None else (self._report(token, logprob),)
+        return Result(self.id, tokens=(token,), text=text, logprobs=logprobs, finish=finish)
+
+    def _output(self, token: int) -> tuple[str, str | None]:
+        if token in self._ends:
+            return self._rest(""), "stop"
+        piece = self._text.feed(token)
+        if self._stops is not None and self.generated >= self.params.min_tokens:
+            piece = self._stops.feed(piece)
+            if self._stops.matched is not None:
+                return piece, "stop"
+        if self.generated < self.params.max_tokens:
+            return piece, None
+        rest = self._rest(piece)
+        stopped = self._stops is not None and self._stops.matched is not None
+        return rest, "stop" if stopped else "length"
+
+    def _rest(self, piece: str) -> str:
+        """Return *piece* and all text that was held back."""
+        last = self._text.end()
+        if self._stops is None:
+            return piece + last
+        piece += self._stops.feed(last)
+        return piece if self._stops.matched is not None else piece + self._stops.end()
+
+    def _report(self, token: int, logprob: LogProb) -> dict[str, object]:
+        """Return a log probability as plain values."""
+        top = [{"id": id, "token": self._codec.token(id), "logprob": value} for id, value in logprob.top]
+        return {"id": token, "token": self._codec.token(token), "logprob": logprob.chosen, "top": top}

@@ -1,0 +1,218 @@
+"""Between text and token ids.
+
+**What a user wrote never becomes a control token.**  A tokenizer turns ``<|end|>`` into one id wherever it stands, so
+two tokenizers are made from the same file: `Codec.encode_template` recognises control tokens and is given only what
+the model's own chat template wrote; `Codec.encode` takes them for ordinary characters.  Every added token that is
+marked special or is bracketed like one counts as a control token.
+
+**Half a character is never emitted.**  The ids of one character may come in several steps, and a decoder shows an
+unfinished one as U+FFFD.  `Detokenizer` decodes a short window of the latest ids each time, which also gives the
+first id of the window the neighbours that its leading space depends on, and holds back what could still change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from tokenizers import Tokenizer
+
+from llmos_kernel.errors import InvalidArgument, ModelUnavailable
+
+_UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
+# A character has at most four bytes, so at most three of them can be waiting, one U+FFFD each.
+_MOST_UNFINISHED: Final = 3
+_LONGEST_WINDOW: Final = 64
+_CONTEXT: Final = 8
+
+
+class Codec:
+    """A model's tokenizer.  Safe to use from several threads at once."""
+
+    def __init__(self, tokenizer_json: bytes, *, model: str, control: Iterable[int] = ()) -> None:
+        """Read ``tokenizer.json``; *control* are ids that count as control tokens besides those that it marks.
+
+        Raises `ModelUnavailable` when the tokenizer cannot be read.
+        """
+        data = _parse(tokenizer_json, model)
+        self._template = _build(data, model)
+        ids = set(control)
+        for token in data.get("added_tokens", ()):
+            if token["special"] or _bracketed(token["content"]) or token["id"] in ids:
+                token["special"] = True
+                ids.add(token["id"])
+        self._plain = _build(data, model)
+        self._plain.encode_special_tokens = True
+        self.control_ids: Final = frozenset(ids)
+        """Ids that only the model and its template may write."""
+        self._control_texts = tuple(
+            sorted({text for id in ids if (text := self._template.id_to_token(id))}, key=len, reverse=True)
+        )
+        self.longest: Final = max((len(text) for text in self._template.get_vocab()), default=1)
+        """Most characters that one id stands for."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of *text*, none of which is a control token; raise `InvalidArgument` if that cannot be."""
+        ids = self._encode_plain(text)
+        if self.control_ids.isdisjoint(ids):
+            return ids
+        # A vocabulary may hold a control token among its ordinary words too.  Cut after its first character, it is
+        # not a word any more.
+        ids = [id for part in self._cut(text) for id in self._encode_plain(part)]
+        if self.control_ids.isdisjoint(ids):
+            return ids
+        found = next(id for id in ids if id in self.control_ids)
+        expected = "text that this model's tokenizer can tell from its control tokens"
+        message = f"the text contains the control token {self._template.id_to_token(found)!r}"
+        raise InvalidArgument(message, field="input", value=found, expected=expected)
+
+    def encode_template(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return the ids of trusted *text*, control tokens recognised, and each id's span of characters in it."""
+        encoding = self._template.encode(_check_text(text), add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of *ids*, without special tokens; an unfinished character is U+FFFD."""
+        return self._template.decode(ids, skip_special_tokens=True)
+
+    def token(self, id: int) -> str:
+        """Return the vocabulary's own spelling of *id*; empty where it has none."""
+        return self._template.id_to_token(id) or ""
+
+    def detokenizer(self) -> Detokenizer:
+        """Return a decoder for one sequence."""
+        return Detokenizer(self)
+
+    def _encode_plain(self, text: str) -> list[int]:
+        ids: list[int] = self._plain.encode(_check_text(text), add_special_tokens=False).ids
+        return ids
+
+    def _cut(self, text: str) -> list[str]:
+        parts = [text]
+        for control in self._control_texts:
+            parts = [piece for part in parts for piece in _split_within(part, control)]
+        return parts
+
+
+class Detokenizer:
+    """Turns one sequence's ids into text as they come; the pieces joined are the decoded whole."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._window: list[int] = []
+        self._emitted = 0  # characters of the window's text that were returned already
+        self._new = 0  # ids since the text last grew
+
+    def feed(self, id: int) -> str:
+        """Take the next id and return the text that is certain by now, which may be none."""
+        self._window.append(id)
+        self._new += 1
+        text = self._codec.decode(self._window)
+        stable = len(text) - min(len(text) - len(text.rstrip(_UNFINISHED)), _MOST_UNFINISHED)
+        piece = text[self._emitted : stable]
+        self._emitted = max(self._emitted, stable)
+        if piece and stable == len(text):
+            self._shrink(self._new)
+        elif len(self._window) > _LONGEST_WINDOW:
+            self._shrink(_CONTEXT)
+        return piece
+
+    def end(self) -> str:
+        """Return what was held back; after the last id."""
+        piece = self._codec.decode(self._window)[self._emitted :]
+        self._window, self._emitted, self._new = [], 0, 0
+        return piece
+
+    def _shrink(self, keep: int) -> None:
+        """Forget all but the last *keep* ids: what is emitted of their own text stays emitted."""
+        held = len(self._codec.decode(self._window)) - self._emitted
+        self._window = self._window[-keep:]
+        self._emitted = max(0, len(self._codec.decode(self._window)) - held)
+        self._new = 0
+
+
+class StopMatcher:
+    """Finds stop strings in text that comes in pieces; the text before the first one is all that gets out."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.matched: str | None = None
+        """The stop string that was found."""
+
+    def feed(self, piece: str) -> str:
+        """Take a piece and return the text that cannot be part of a stop string any more."""
+        text = self._held + piece
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            at, self.matched = min(found)
+            self._held = ""
+            return text[:at]
+        keep = self._possible(text)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def end(self) -> str:
+        """Return what was held back; after the last piece."""
+        held, self._held = self._held, ""
+        return held
+
+    def _possible(self, text: str) -> int:
+        """Return the length of the longest end of *text* that some stop string begins with."""
+        longest = min(len(text), max((len(stop) for stop in self._stops), default=1) - 1)
+        for length in range(longest, 0, -1):
+            end = text[len(text) - length :]
+            if any(stop.startswith(end) for stop in self._stops):
+                return length
+        return 0
+
+
+def _parse(tokenizer_json: bytes, model: str) -> dict[str, Any]:
+    try:
+        data = json.loads(tokenizer_json)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(model, error) from error
+    if not isinstance(data, dict):
+        raise _unreadable(model, "not a JSON object")
+    return data
+
+
+def _build(data: dict[str, Any], model: str) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_str(json.dumps(data))
+    except Exception as error:  # the library raises plain Exception
+        raise _unreadable(model, error) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _unreadable(model: str, why: object) -> ModelUnavailable:
+    expected = "a tokenizer.json that the tokenizers library reads"
+    message = f"the tokenizer of {model!r} cannot be read: {why}"
+    return ModelUnavailable(message, model=model, field="tokenizer.json", value=str(why), expected=expected)
+
+
+def _bracketed(text: str) -> bool:
+    return len(text) > 2 and (text[0], text[-1]) in {("<", ">"), ("[", "]")}
+
+
+def _check_text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        expected = "text without lone surrogates"
+        message = f"input must be {expected}"
+        raise InvalidArgument(message, field="input", value=error.start, expected=expected) from error
+    return text
+
+
+def _split_within(text: str, control: str) -> list[str]:
+    """Cut *text* after the first character of each *control* in it."""
+    first, *rest = text.split(control)
+    if not rest:
+        return [text]
+    parts = [first + control[0]]
+    parts += [control[1:] + middle + control[0] for middle in rest[:-1]]
+    return [*parts, control[1:] + rest[-1]]
