@@ -58,7 +58,7 @@ def test_prefill_in_chunks_yields_the_first_token_at_the_end() -> None:
 
 
 def test_dropping_a_task_forgets_its_cache_but_not_its_output() -> None:
-    """After ``drop`` the prompt is prefilled again and the output goes on where it was."""
+    """After ``drop`` the prompt and what was said are prefilled again, and the output goes on where it was."""
     executor = EchoExecutor(rows=1)
     executor.prepare(1, Task("generate", "echo", "a b"))
     executor.admit(1)
@@ -67,7 +67,7 @@ def test_dropping_a_task_forgets_its_cache_but_not_its_output() -> None:
 
     free = executor.limits.free
     again = executor.admit(1)
-    rest = list(executor.step(Plan(prefill=((1, 2),))))
+    rest = list(executor.step(Plan(prefill=((1, 3),))))
 
     assert (1, Admitted(cached=0), " b") == (free, again, rest[0].text)
 

@@ -1,1 +1,82 @@
-"""llmos: an operating system for language models."""
+"""llmos: an operating system for language models.
+
+    import llmos
+    client = llmos.Client()
+    print(client.load_model("tiny").generate_text("The quick brown fox jumps over the lazy dog."))
+
+Importing this package imports nothing else; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmos._version import __version__
+
+if TYPE_CHECKING:
+    from llmos._aclient import AsyncClient, AsyncModel
+    from llmos._calls import call, call_async
+    from llmos._client import Client, Model
+    from llmos._llmos import LLMOS, load_model
+    from llmos._models import ModelInfo
+    from llmos._requests import Messages, Options
+    from llmos._secrets import Secret, reveal
+    from llmos._settings import Settings, load_settings
+    from llmos._stream import AsyncStream, Stream
+    from llmos._text import Piece, Text
+    from llmos_kernel import errors
+
+_HOMES = {
+    "_aclient": ("AsyncClient", "AsyncModel"),
+    "_calls": ("call", "call_async"),
+    "_client": ("Client", "Model"),
+    "_llmos": ("LLMOS", "load_model"),
+    "_models": ("ModelInfo",),
+    "_requests": ("Messages", "Options"),
+    "_secrets": ("Secret", "reveal"),
+    "_settings": ("Settings", "load_settings"),
+    "_stream": ("AsyncStream", "Stream"),
+    "_text": ("Piece", "Text"),
+}
+_HOME_OF = {name: f"llmos.{home}" for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "LLMOS",
+    "AsyncClient",
+    "AsyncModel",
+    "AsyncStream",
+    "Client",
+    "Messages",
+    "Model",
+    "ModelInfo",
+    "Options",
+    "Piece",
+    "Secret",
+    "Settings",
+    "Stream",
+    "Text",
+    "__version__",
+    "call",
+    "call_async",
+    "errors",
+    "load_model",
+    "load_settings",
+    "reveal",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    from importlib import import_module  # noqa: PLC0415 - keeps the namespace clean
+
+    if name == "errors":
+        found: Any = import_module("llmos_kernel.errors")
+    elif name in _HOME_OF:
+        found = getattr(import_module(_HOME_OF[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=None)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

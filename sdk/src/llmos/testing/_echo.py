@@ -75,6 +75,8 @@ class _Sequence:
     computed: int = 0
     """Prompt tokens in its cache."""
     generated: int = 0
+    redone: int = 0
+    """Generated tokens that count as prompt since its cache was dropped."""
     placed: bool = False
 
 
@@ -155,8 +157,9 @@ class EchoExecutor(StepExecutor):
         """Give the place up; only ``drop`` forgets what was computed, and ``keep`` keeps the place as well."""
         sequence = self._sequences[id]
         sequence.placed = how == "keep"
-        if how == "drop":
-            sequence.computed = 0
+        if how == "drop":  # what it has said is part of the prompt when it comes back
+            sequence.computed, sequence.prompt = 0, sequence.prompt + sequence.generated - sequence.redone
+            sequence.redone = sequence.generated
 
     def step(self, plan: Plan) -> Iterable[Result]:
         """Prefill and decode as planned; one result per row."""

@@ -1,0 +1,170 @@
+"""The client for asyncio: the same names, the same errors."""
+
+# ruff: noqa: ASYNC109 - timeouts are relative seconds, as in every system call
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+
+from llmos._default import lease_kernel
+from llmos._models import ModelInfo, ModelRequests, control_message, folder_spec, note_alias
+from llmos._requests import Messages, Options, Request, call_request, repeated
+from llmos._running import AsyncRunner
+from llmos._stream import AsyncStream
+from llmos._text import Text
+from llmos_kernel.api import Credentials
+from llmos_kernel.api import Model as ModelRequest
+
+if TYPE_CHECKING:
+    from llmos_kernel import Handle, Kernel, KernelConfig, TaskHandle
+    from llmos_kernel.aio import AsyncProcess
+
+
+class AsyncClient:
+    """`Client` for asyncio: ``async with AsyncClient() as client``."""
+
+    def __init__(
+        self, address: str | None = None, *, kernel: Kernel | None = None, config: KernelConfig | None = None,
+        plugins: Iterable[object] = (), credentials: Credentials | None = None, token: str | None = None,
+    ) -> None:  # fmt: skip
+        self._lease = lease_kernel(address, kernel, config, plugins, token)
+        try:
+            self._process = self._lease.kernel.attach(credentials or Credentials())
+        except BaseException:
+            self._lease.release()
+            raise
+        self._runner = AsyncRunner(self._process.aio)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def process(self) -> AsyncProcess:
+        """The seat itself, for the four system calls."""
+        return self._runner.process
+
+    async def close(self) -> None:
+        """Cancel what runs, give everything back, and let go of the kernel.  Closing twice is not an error."""
+        import asyncio  # noqa: PLC0415 - 110 ms; who is here has imported it
+
+        self._process.close()
+        await asyncio.to_thread(self._lease.release)  # stopping a kernel waits for its threads
+
+    async def load_model(self, name: str | os.PathLike[str], *, timeout: float | None = None) -> AsyncModel:
+        """Return the model called *name*, an alias included, or the one in the model folder at the path *name*."""
+        spec = folder_spec(name)
+        if spec is not None:
+            name = spec.name
+            if all(model.name != name for model in await self.models()):
+                await self.control("AddModel", spec)
+        handle = await self.process.alloc(ModelRequest(str(name)), timeout=timeout)
+        info = ModelInfo.from_plain(await self.control("InspectModel", str(name)))
+        note_alias(str(name), info)
+        return AsyncModel(self._runner, info.name, handle)
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """Return the models that can be loaded."""
+        return tuple(map(ModelInfo.from_plain, await self.control("ListModels")))
+
+    async def control(self, message: str, *args: Any, timeout: float | None = None, **fields: Any) -> Any:  # noqa: ANN401
+        """Send a control message by its name and return the answer: ``await client.control("CancelTask", 7)``."""
+        return await self._runner.ask(control_message(message, *args, **fields), timeout)
+
+    async def submit(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskHandle:  # noqa: ANN401
+        """Run ``fn(*args, **kwargs)``, a coroutine function too, on the kernel; `result` waits for what it returns."""
+        return await self._runner.schedule(call_request(fn, args, kwargs))
+
+    async def result(self, task: TaskHandle, timeout: float | None = None) -> Any:  # noqa: ANN401
+        """Return a submitted task's value or raise its error; the task goes on when *timeout* ends the wait."""
+        return (await self._runner.wait(task, timeout)).value
+
+    async def call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Run ``fn(*args, **kwargs)`` on the kernel and return what it returns."""
+        return (await self._runner.run(call_request(fn, args, kwargs))).value
+
+
+class AsyncModel(ModelRequests):
+    """A model that may be run.  Made by `AsyncClient.load_model`."""
+
+    def __init__(self, runner: AsyncRunner, name: str, handle: Handle) -> None:
+        super().__init__(name, handle)
+        self._runner = runner
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the right to run the model back."""
+        self._handle.close()
+
+    async def info(self) -> ModelInfo:
+        """Return what the kernel knows of the model."""
+        return ModelInfo.from_plain(await self._runner.ask(control_message("InspectModel", self.name)))
+
+    @overload
+    async def generate_text(self, prompt: str, *, n: None = None, **options: Unpack[Options]) -> Text: ...
+    @overload
+    async def generate_text(self, prompt: str, *, n: int, **options: Unpack[Options]) -> list[Text]: ...
+    async def generate_text(
+        self, prompt: str, *, n: int | None = None, **options: Unpack[Options]
+    ) -> Text | list[Text]:
+        """Continue *prompt*.  With *n*, return a list of so many answers, made side by side."""
+        return await self._answer(self._generate(prompt, options), n)
+
+    def stream(self, prompt: str, **options: Unpack[Options]) -> AsyncStream:
+        """Continue *prompt*, piece by piece: ``async for piece in model.stream(...)``."""
+        return self._runner.stream(self._generate(prompt, options, stream=True), self.name)
+
+    @overload
+    async def chat(
+        self, messages: str | Messages, *, system: str | None = None, n: None = None, **options: Unpack[Options]
+    ) -> Text: ...
+    @overload
+    async def chat(
+        self, messages: str | Messages, *, system: str | None = None, n: int, **options: Unpack[Options]
+    ) -> list[Text]: ...
+    async def chat(
+        self, messages: str | Messages, *, system: str | None = None, n: int | None = None, **options: Unpack[Options]
+    ) -> Text | list[Text]:
+        """Answer a conversation: a string, or ``[{"role": ..., "content": ...}, ...]``."""
+        return await self._answer(self._chat(messages, system, options), n)
+
+    def chat_stream(
+        self, messages: str | Messages, *, system: str | None = None, **options: Unpack[Options]
+    ) -> AsyncStream:
+        """Answer a conversation, piece by piece."""
+        return self._runner.stream(self._chat(messages, system, options, stream=True), self.name)
+
+    @overload
+    async def embed(self, text: str, *, timeout: float | None = None) -> list[float]: ...
+    @overload
+    async def embed(self, text: list[str] | tuple[str, ...], *, timeout: float | None = None) -> list[list[float]]: ...
+    async def embed(
+        self,
+        text: str | Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> list[float] | list[list[float]]:
+        """Return the vector of *text*, or one per text of a list."""
+        vectors = [list(done.value) for done in await self._runner.run_all(self._embed(text, timeout))]
+        return vectors[0] if isinstance(text, str) else vectors
+
+    async def tokenize(self, text: str, *, timeout: float | None = None) -> list[int]:
+        """Return the tokens of *text*."""
+        return list((await self._runner.run(self._tokenize(text, timeout))).value)
+
+    async def detokenize(self, tokens: Sequence[int], *, timeout: float | None = None) -> str:
+        """Return the text of *tokens*."""
+        return (await self._runner.run(self._detokenize(tokens, timeout))).text
+
+    async def _answer(self, request: Request, n: int | None) -> Text | list[Text]:
+        if n is None:
+            return Text(done=await self._runner.run(request), model=self.name)
+        return [Text(done=done, model=self.name) for done in await self._runner.run_all(repeated(request, n))]

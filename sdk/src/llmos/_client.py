@@ -1,0 +1,183 @@
+"""The synchronous client: models in this process, through the four system calls."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+
+from llmos._default import lease_kernel
+from llmos._models import ModelInfo, ModelRequests, control_message, folder_spec, note_alias
+from llmos._requests import Messages, Options, Request, call_request, repeated
+from llmos._running import Runner
+from llmos._stream import Stream
+from llmos._text import Text
+from llmos_kernel.api import Credentials, check_number
+from llmos_kernel.api import Model as ModelRequest
+
+if TYPE_CHECKING:
+    from llmos_kernel import Handle, Kernel, KernelConfig, Process, TaskHandle
+
+
+class Client:
+    """A program's seat at a kernel; thread-safe, to be shared by all its callers.
+
+    Without arguments it shares the default kernel of this process, which is started with its first client and stopped
+    with its last.  *kernel* uses one that the caller started and will stop.  *config* and *plugins* are settings of the
+    default kernel; they must be the same for all who share it.  Closing the client cancels its tasks.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, kernel: Kernel | None = None, config: KernelConfig | None = None,
+        plugins: Iterable[object] = (), credentials: Credentials | None = None, token: str | None = None,
+    ) -> None:  # fmt: skip
+        self._lease = lease_kernel(address, kernel, config, plugins, token)
+        try:
+            self._process = self._lease.kernel.attach(credentials or Credentials())
+        except BaseException:
+            self._lease.release()
+            raise
+        self._runner = Runner(self._process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def process(self) -> Process:
+        """The seat itself, for the four system calls."""
+        return self._runner.process
+
+    def close(self) -> None:
+        """Cancel what runs, give everything back, and let go of the kernel.  Closing twice is not an error."""
+        self._process.close()
+        self._lease.release()
+
+    def load_model(self, name: str | os.PathLike[str], *, timeout: float | None = None) -> Model:
+        """Return the model called *name*, an alias included, or the one in the model folder at the path *name*."""
+        spec = folder_spec(name)
+        if spec is not None:
+            name = spec.name
+            if all(model.name != name for model in self.models()):
+                self.control("AddModel", spec)
+        handle = self.process.alloc(ModelRequest(str(name)), timeout=timeout)
+        info = ModelInfo.from_plain(self.control("InspectModel", str(name)))
+        note_alias(str(name), info)
+        return Model(self._runner, info.name, handle)
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """Return the models that can be loaded."""
+        return tuple(map(ModelInfo.from_plain, self.control("ListModels")))
+
+    def control(self, message: str, *args: Any, timeout: float | None = None, **fields: Any) -> Any:  # noqa: ANN401
+        """Send a control message by its name and return the answer: ``client.control("CancelTask", 7)``."""
+        return self._runner.ask(control_message(message, *args, **fields), timeout)
+
+    def submit(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskHandle:  # noqa: ANN401
+        """Run ``fn(*args, **kwargs)`` on a worker of the kernel; `result` waits for what it returns."""
+        return self._runner.schedule(call_request(fn, args, kwargs))
+
+    def result(self, task: TaskHandle, timeout: float | None = None) -> Any:  # noqa: ANN401 - whatever the task returns
+        """Return a submitted task's value or raise its error; the task goes on when *timeout* ends the wait."""
+        return self._runner.wait(task, timeout).value
+
+    def call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever fn returns
+        """Run ``fn(*args, **kwargs)`` on a worker of the kernel and return what it returns."""
+        return self._runner.run(call_request(fn, args, kwargs)).value
+
+    def map(self, fn: Callable[..., Any], items: Iterable[Any], *, at_once: int = 64) -> Iterator[Any]:
+        """Yield ``fn(item)`` in the order of *items*, with at most *at_once* tasks in flight."""
+        check_number("at_once", at_once, 1, 2**20)
+        return self._map(fn, items, at_once)
+
+    def _map(self, fn: Callable[..., Any], items: Iterable[Any], at_once: int) -> Iterator[Any]:
+        tasks: deque[TaskHandle] = deque()
+        try:
+            for item in items:
+                tasks.append(self.submit(fn, item))
+                if len(tasks) == at_once:
+                    yield self.result(tasks.popleft())
+            while tasks:
+                yield self.result(tasks.popleft())
+        finally:
+            for task in tasks:
+                task.close()
+
+
+class Model(ModelRequests):
+    """A model that may be run.  Made by `Client.load_model`; closing it lets the kernel unload the model."""
+
+    def __init__(self, runner: Runner, name: str, handle: Handle) -> None:
+        super().__init__(name, handle)
+        self._runner = runner
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the right to run the model back."""
+        self._handle.close()
+
+    def info(self) -> ModelInfo:
+        """Return what the kernel knows of the model."""
+        return ModelInfo.from_plain(self._runner.ask(control_message("InspectModel", self.name)))
+
+    @overload
+    def generate_text(self, prompt: str, *, n: None = None, **options: Unpack[Options]) -> Text: ...
+    @overload
+    def generate_text(self, prompt: str, *, n: int, **options: Unpack[Options]) -> list[Text]: ...
+    def generate_text(self, prompt: str, *, n: int | None = None, **options: Unpack[Options]) -> Text | list[Text]:
+        """Continue *prompt*.  With *n*, return a list of so many answers, made side by side."""
+        return self._answer(self._generate(prompt, options), n)
+
+    def stream(self, prompt: str, **options: Unpack[Options]) -> Stream:
+        """Continue *prompt*, piece by piece."""
+        return self._runner.stream(self._generate(prompt, options, stream=True), self.name)
+
+    @overload
+    def chat(
+        self, messages: str | Messages, *, system: str | None = None, n: None = None, **options: Unpack[Options]
+    ) -> Text: ...
+    @overload
+    def chat(
+        self, messages: str | Messages, *, system: str | None = None, n: int, **options: Unpack[Options]
+    ) -> list[Text]: ...
+    def chat(
+        self, messages: str | Messages, *, system: str | None = None, n: int | None = None, **options: Unpack[Options]
+    ) -> Text | list[Text]:
+        """Answer a conversation: a string, or ``[{"role": ..., "content": ...}, ...]``."""
+        return self._answer(self._chat(messages, system, options), n)
+
+    def chat_stream(self, messages: str | Messages, *, system: str | None = None, **options: Unpack[Options]) -> Stream:
+        """Answer a conversation, piece by piece."""
+        return self._runner.stream(self._chat(messages, system, options, stream=True), self.name)
+
+    @overload
+    def embed(self, text: str, *, timeout: float | None = None) -> list[float]: ...
+    @overload
+    def embed(self, text: list[str] | tuple[str, ...], *, timeout: float | None = None) -> list[list[float]]: ...
+    def embed(
+        self, text: str | list[str] | tuple[str, ...], *, timeout: float | None = None
+    ) -> list[float] | list[list[float]]:
+        """Return the vector of *text*, or one per text of a list."""
+        vectors = [list(done.value) for done in self._runner.run_all(self._embed(text, timeout))]
+        return vectors[0] if isinstance(text, str) else vectors
+
+    def tokenize(self, text: str, *, timeout: float | None = None) -> list[int]:
+        """Return the tokens of *text*."""
+        return list(self._runner.run(self._tokenize(text, timeout)).value)
+
+    def detokenize(self, tokens: Sequence[int], *, timeout: float | None = None) -> str:
+        """Return the text of *tokens*."""
+        return self._runner.run(self._detokenize(tokens, timeout)).text
+
+    def _answer(self, request: Request, n: int | None) -> Text | list[Text]:
+        if n is None:
+            return Text(done=self._runner.run(request), model=self.name)
+        return [Text(done=done, model=self.name) for done in self._runner.run_all(repeated(request, n))]

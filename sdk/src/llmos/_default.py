@@ -1,0 +1,131 @@
+"""The kernel that clients without an address or a kernel share: one per operating-system process, counted.
+
+It starts with its first client and stops with its last, or when the interpreter exits.  A child made by fork has the
+parent's memory but none of its threads, so there the default kernel is an error instead of a hang.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from llmos_kernel.errors import InvalidArgument, KernelStopped, PluginMissing
+
+if TYPE_CHECKING:
+    from llmos_kernel import Kernel, KernelConfig
+
+DRAIN = 5.0
+"""Seconds that running tasks get to end when the last client of the default kernel is closed."""
+
+
+@attrs.define(eq=False)
+class Lease:
+    """A client's share of a kernel.  Releasing it twice is not an error."""
+
+    kernel: Kernel
+    owned: bool
+    """Whether the kernel is the default one, which ends with its last lease."""
+
+    def release(self) -> None:
+        """Give the share back; the last one stops the default kernel."""
+        if self.owned:
+            self.owned = False
+            _default.release()
+
+
+@attrs.define(eq=False)
+class _Default:
+    """The default kernel, how it was made, and how many lease it."""
+
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+    kernel: Kernel | None = None
+    config: KernelConfig | None = None
+    plugins: tuple[object, ...] = ()
+    leases: int = 0
+
+    def lease(self, config: KernelConfig | None, plugins: tuple[object, ...]) -> Lease:
+        with self.lock:
+            kernel = self.kernel
+            if kernel is None:
+                kernel = self._start(config, plugins)
+            elif kernel.state == "forked":
+                message = (
+                    "this process was forked from one with a kernel, whose threads do not exist here; "
+                    "start processes with spawn, or use a kernel made here: Client(kernel=Kernel(...))"
+                )
+                raise KernelStopped(message, state=kernel.state)
+            elif (config is not None and config != self.config) or (plugins and plugins != self.plugins):
+                message = (
+                    "the default kernel runs with other settings; close its clients first, or use "
+                    "Client(kernel=Kernel(...)) for a kernel of your own"
+                )
+                raise InvalidArgument(message, field="config", value="other settings", expected="the same settings")
+            self.leases += 1
+            return Lease(kernel, owned=True)
+
+    def _start(self, config: KernelConfig | None, plugins: tuple[object, ...]) -> Kernel:
+        from llmos._settings import load_settings  # noqa: PLC0415 - the same
+        from llmos_kernel import Kernel  # noqa: PLC0415 - only who starts a kernel needs all of it
+
+        config = load_settings().kernel if config is None else config
+        kernel = Kernel(config, plugins=plugins)
+        kernel.start()
+        self.kernel, self.config, self.plugins = kernel, config, plugins
+        atexit.register(self.stop, 0.0)
+        return kernel
+
+    def release(self) -> None:
+        with self.lock:
+            self.leases -= 1
+            last = self.leases == 0
+        if last:
+            self.stop(DRAIN)
+
+    def stop(self, drain: float) -> None:
+        """Stop the kernel, unless somebody leased it again meanwhile; without *drain*, whatever happens."""
+        with self.lock:
+            kernel = self.kernel
+            if kernel is None or (drain and self.leases):
+                return
+            self.kernel = self.config = None
+            self.plugins, self.leases = (), 0
+        atexit.unregister(self.stop)
+        kernel.stop(drain=drain)
+
+    def forked(self) -> None:
+        """Forget who held the lock when the parent forked: it does not exist here."""
+        self.lock = threading.Lock()
+
+
+_default = _Default()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_default.forked)
+
+
+def lease_kernel(
+    address: str | None,
+    kernel: Kernel | None,
+    config: KernelConfig | None,
+    plugins: Iterable[object] = (),
+    token: str | None = None,
+) -> Lease:
+    """Return a lease of *kernel*, or of the default kernel; an *address* needs the server's package."""
+    if address is not None:
+        why = "remote clients come with the package llmos-server, which is not installed"
+        message = f"{why}; leave the address {address!r} out to use a kernel in this process"
+        raise PluginMissing(message, plugin="server", address=address)
+    if token is not None:
+        message = "token is for a remote kernel, and no address is given"
+        raise InvalidArgument(message, field="token", value="given", expected="an address")
+    plugins = tuple(plugins)
+    if kernel is None:
+        return _default.lease(config, plugins)
+    if config is not None or plugins:
+        message = "config and plugins are for the default kernel; a kernel of your own has its own"
+        raise InvalidArgument(message, field="config", value="given", expected="kernel alone")
+    return Lease(kernel, owned=False)

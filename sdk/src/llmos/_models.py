@@ -1,0 +1,157 @@
+"""Models as clients see them: what the kernel says of them, folders as models, and the tasks that they run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from llmos._requests import Messages, Options, Request, messages, plain_request, prompt, text_request
+from llmos_kernel.contracts import ModelSpec
+from llmos_kernel.errors import InvalidArgument, ModelUnavailable
+
+if TYPE_CHECKING:
+    from llmos_kernel import Handle
+
+MANIFEST = "llmos.json"
+"""The file that makes a folder a model folder."""
+MANIFEST_LIMIT = 2**20
+"""Most bytes of it."""
+FOLDER_BACKEND = "onnx"
+"""The backend that loads model folders."""
+DEMONSTRATION = "demonstration"
+"""The capability of a model that shows that everything works, and is of no other use."""
+
+
+@attrs.frozen(kw_only=True)
+class ModelInfo:
+    """What the kernel knows of a model."""
+
+    name: str
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    backend: str = ""
+    path: str = ""
+    kinds: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """Task kinds that it serves."""
+    languages: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    capabilities: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    context: int = 0
+    """Most tokens of prompt and output together; 0 is unknown until it is loaded."""
+    nbytes: int = 0
+    license: str = ""
+    description: str = ""
+    distribution: str = ""
+    """Who brought it."""
+    state: str = ""
+    """``unloaded``, ``loading``, ``loaded`` or ``failed``."""
+    details: Mapping[str, Any] = attrs.field(factory=dict)
+    """Everything else: its footprint, its handles, what its executor says."""
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> ModelInfo:
+        """Make the record from a control message's answer."""
+        known = {field.name for field in attrs.fields(cls)} - {"details"}
+        given = {key: value for key, value in values.items() if key in known}
+        return cls(**given, details={key: value for key, value in values.items() if key not in known})
+
+    @property
+    def is_demonstration(self) -> bool:
+        """Whether the model only shows that everything works."""
+        return DEMONSTRATION in self.capabilities
+
+
+class ModelRequests:
+    """What the two kinds of model share: their name, their handle, and how arguments become requests."""
+
+    def __init__(self, name: str, handle: Handle) -> None:
+        self.name, self._handle = name, handle
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def _generate(self, text: str, options: Options, *, stream: bool = False) -> Request:
+        return text_request(self._handle, "generate", prompt(text), options, stream=stream)
+
+    def _chat(self, value: str | Messages, system: str | None, options: Options, *, stream: bool = False) -> Request:
+        return text_request(self._handle, "chat", messages(value, system), options, stream=stream)
+
+    def _embed(self, text: str | Sequence[str], timeout: float | None) -> list[Request]:
+        texts = [text] if isinstance(text, str) else text
+        return [plain_request(self._handle, "embed", prompt(item), timeout) for item in texts]
+
+    def _tokenize(self, text: str, timeout: float | None) -> Request:
+        return plain_request(self._handle, "tokenize", prompt(text), timeout)
+
+    def _detokenize(self, tokens: Sequence[int], timeout: float | None) -> Request:
+        return plain_request(self._handle, "detokenize", list(tokens), timeout)
+
+
+def control_message(name: str, *args: Any, **fields: Any) -> object:  # noqa: ANN401 - the message's fields
+    """Return the control message called *name*; raise `InvalidArgument` if there is none."""
+    from llmos_kernel import control  # noqa: PLC0415 - only who asks needs it
+
+    kind = getattr(control, name, None)
+    if name.startswith("_") or not (isinstance(kind, type) and attrs.has(kind)):
+        expected = "a message of llmos_kernel.control"
+        raise InvalidArgument(f"there is no control message {name!r}", field="message", value=name, expected=expected)
+    message: object = kind(*args, **fields)
+    return message
+
+
+def folder_spec(name: str | os.PathLike[str]) -> ModelSpec | None:
+    """Return the specification of the model folder at the path *name*, or None if *name* is a model's name.
+
+    A path object, or a string with a separator, is a path; a plain word is one only where it is a model folder.
+    """
+    path = Path(name)
+    is_path = not isinstance(name, str) or os.sep in name or (path / MANIFEST).is_file()
+    return read_folder(path, str(path.resolve())) if is_path else None
+
+
+def read_folder(folder: Path, name: str | None = None) -> ModelSpec:
+    """Return the specification of the model in *folder*, called *name* or as its manifest says.
+
+    Only enough of the manifest is read to offer the model; its backend checks all of it before it loads anything.
+    """
+    file = folder / MANIFEST
+    try:
+        with file.open("rb") as opened:
+            manifest = json.loads(opened.read(MANIFEST_LIMIT))
+        called = name or manifest["name"]
+        kinds = ("generate", "tokenize", "detokenize", *(("chat",) if manifest.get("chat_template") else ()))
+        sizes = [entry["size"] for entry in manifest.get("files", {}).values()]
+        return ModelSpec(
+            name=called, backend=FOLDER_BACKEND, path=str(folder.resolve()), kinds=kinds, nbytes=sum(sizes),
+            license=str(manifest.get("licence", "")), description=f"model folder {manifest['name']}",
+        )  # fmt: skip
+    except OSError as error:
+        message = f"{folder} is no model folder: {file.name} cannot be read ({error.strerror})"
+        raise ModelUnavailable(
+            message, model=str(folder), field="path", expected=f"a folder with {MANIFEST}"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{folder} is no model folder: {file.name} is broken ({type(error).__name__}: {error})"
+        raise ModelUnavailable(message, model=str(folder), field=MANIFEST, expected="a manifest as written") from error
+
+
+_noted: set[str] = set()
+
+
+def note_alias(asked: str, info: ModelInfo) -> None:
+    """Say, once per name and process, that *asked* is another name of a demonstration model.
+
+    A log record, not a warning: a warning would be an exception where warnings are errors, and the program is right.
+    """
+    if asked == info.name or asked in _noted or not info.is_demonstration:
+        return
+    _noted.add(asked)
+    import logging  # noqa: PLC0415 - only where something is said
+
+    logging.getLogger("llmos").warning(
+        'llmos: "%s" is an alias; here it means "%s", a small demonstration model. '
+        'Name a real model, or set [aliases] "%s" = "..." in llmos.toml.', asked, info.name, asked,
+    )  # fmt: skip

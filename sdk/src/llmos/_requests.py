@@ -1,0 +1,136 @@
+"""From the arguments of a call to the task that is scheduled.  Pure: what waits is elsewhere, in two forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
+
+import attrs
+
+from llmos_kernel.api import Task, check_number, check_type
+from llmos_kernel.errors import InvalidArgument
+
+Messages = Sequence[Mapping[str, Any]]
+"""A conversation: ``[{"role": "user", "content": "..."}]``."""
+
+
+class Options(TypedDict, total=False):
+    """What every call that generates takes.  The backend says what a value that is not given is."""
+
+    max_tokens: int
+    """Most tokens of the answer."""
+    max_length: int
+    """Another name of ``max_tokens``."""
+    min_tokens: int
+    """Fewest tokens of the answer."""
+    temperature: float
+    """0 always takes the likeliest token."""
+    top_k: int
+    """Choose among so many likeliest tokens; 0 is all."""
+    top_p: float
+    """Choose among the likeliest tokens that have this probability together."""
+    min_p: float
+    """Choose among tokens at least so likely, as a share of the likeliest one's probability."""
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float]
+    seed: int
+    stop: str | Sequence[str]
+    """Strings that end the answer; they are not part of it."""
+    logprobs: int
+    """Report so many alternatives per token."""
+    params: Mapping[str, Any]
+    """Parameters that only this model's backend knows."""
+    pre: str | Sequence[str]
+    """Processors that the input passes."""
+    post: str | Sequence[str]
+    """Processors that the answer passes."""
+    priority: int
+    """Larger is sooner, from -1000 to 1000."""
+    deadline: float
+    """Seconds after which the kernel ends the task with `DeadlineExceeded`."""
+    timeout: float
+    """Seconds that the caller waits: to be admitted, then for the answer; in a stream, for each piece."""
+
+
+_TASK_FIELDS = ("pre", "post", "priority", "deadline")
+
+
+@attrs.frozen
+class Request:
+    """A task, and how long its caller waits."""
+
+    task: Task
+    timeout: float | None = None
+
+
+def text_request(target: object, kind: str, input: object, options: Mapping[str, Any], *, stream: bool) -> Request:
+    """Return the request for a ``generate`` or ``chat`` task on *target*."""
+    given = {key: value for key, value in options.items() if value is not None}
+    timeout = given.pop("timeout", None)
+    if timeout is not None:
+        check_number("timeout", timeout, 0, 10 * 365 * 86400, whole=False)
+    fields = {key: given.pop(key) for key in _TASK_FIELDS if key in given}
+    for key in ("pre", "post"):
+        if isinstance(fields.get(key), str):
+            fields[key] = (fields[key],)
+    extra = given.pop("params", {})
+    check_type("params", extra, Mapping, "a mapping of parameters")
+    params = _one_length({**given, **extra})
+    return Request(Task(kind, target, input, params=params, stream=stream, **fields), timeout)
+
+
+def _one_length(params: dict[str, Any]) -> dict[str, Any]:
+    if "max_length" not in params:
+        return params
+    length = params.pop("max_length")
+    if params.setdefault("max_tokens", length) != length:
+        message = f"max_length is {length!r} and max_tokens is {params['max_tokens']!r}: they mean the same, give one"
+        raise InvalidArgument(message, field="max_length", value=length, expected="only one of the two")
+    return params
+
+
+def repeated(request: Request, n: int) -> list[Request]:
+    """Return *n* requests that differ in their seeds, if one is given: each next one is larger by one."""
+    check_number("n", n, 1, 1024)
+    seed = request.task.params.get("seed")
+    if not isinstance(seed, int):
+        return [request] * n
+    tasks = [attrs.evolve(request.task, params={**request.task.params, "seed": seed + step}) for step in range(n)]
+    return [attrs.evolve(request, task=task) for task in tasks]
+
+
+def prompt(value: object) -> str:
+    """Return *value* if it is a string."""
+    check_type("prompt", value, str, "a string")
+    return str(value)
+
+
+def messages(value: str | Messages, system: str | None = None) -> list[dict[str, Any]]:
+    """Return a conversation as plain dicts: a string is what the user says, *system* goes first."""
+    if isinstance(value, str):
+        value = [{"role": "user", "content": value}]
+    expected = 'a string or a list of {"role": ..., "content": ...}'
+    check_type("messages", value, Sequence, expected)
+    found: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
+    for number, message in enumerate(value):
+        check_type(f"messages[{number}]", message, Mapping, '{"role": ..., "content": ...}')
+        for key in ("role", "content"):
+            check_type(f"messages[{number}].{key}", message.get(key), str, "a string")
+        found.append(dict(message))
+    if not value:
+        raise InvalidArgument("messages is empty", field="messages", value=[], expected=expected)
+    return found
+
+
+def plain_request(target: object, kind: str, input: object, timeout: float | None) -> Request:
+    """Return the request for a task without parameters: ``embed``, ``tokenize``, ``detokenize``."""
+    return Request(Task(kind, target, input), timeout)
+
+
+def call_request(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
+    """Return the request for a ``call`` task: ``fn(*args, **kwargs)`` on a worker."""
+    if not callable(fn):
+        raise InvalidArgument(f"fn must be callable, not {fn!r:.80}", field="fn", value=fn, expected="a callable")
+    return Request(Task("call", input=fn, params={"args": args, "kwargs": dict(kwargs)}))

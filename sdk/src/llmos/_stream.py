@@ -1,0 +1,139 @@
+"""Answers that arrive in pieces.  Both forms share `_Progress`; only the waiting differs."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+from llmos._text import Piece, Text, outcome
+from llmos_kernel.api import Chunk
+from llmos_kernel.errors import KernelError, PortClosed
+
+if TYPE_CHECKING:
+    from llmos._requests import Request
+    from llmos._running import AsyncRunner, Runner
+    from llmos_kernel import TaskHandle
+
+
+class _Progress:
+    """How far a streamed task is: what arrived, and how it ended."""
+
+    _handle: TaskHandle | None = None
+
+    def __init__(self, model: str, timeout: float | None, dropped: deque[TaskHandle]) -> None:
+        self._model, self._timeout, self._dropped = model, timeout, dropped
+        self._parts: list[str] = []
+        self._text: Text | None = None
+        self._error: KernelError | None = None
+        self._closed = False
+
+    def __del__(self) -> None:
+        # The collector may run anywhere, even where the kernel's lock is held: the runner closes the handle later.
+        if self._handle is not None and not self._closed:
+            self._dropped.append(self._handle)
+
+    @property
+    def text_so_far(self) -> str:
+        """What has been read until now."""
+        return "".join(self._parts)
+
+    def _take(self, event: Any) -> Piece | None:  # noqa: ANN401 - a message's body can be anything
+        """Return the piece that *event* brings, or None at the end.  Raises the error of a task that failed."""
+        if isinstance(event, Chunk):
+            piece = Piece(chunk=event)
+            self._parts.append(piece)
+            return piece
+        self.close()
+        try:
+            self._text = Text(done=outcome(event), model=self._model)
+        except KernelError as error:
+            self._error = error
+            raise
+        return None
+
+    def close(self) -> None:
+        """Cancel the task unless it has ended; what was read stays in `text_so_far`."""
+        self._closed = True
+        if self._handle is not None:
+            self._handle.close()
+
+    def _settled(self) -> Text | None:
+        """Return the whole answer, or None while there is more; raise if it will never be whole."""
+        if self._error is not None:
+            raise self._error
+        if self._closed and self._text is None:
+            raise PortClosed("the stream was closed before its end")
+        return self._text
+
+
+class Stream(_Progress):
+    """Iterate over it for the pieces; `result` reads what is left and returns the whole.
+
+    A context manager: leaving it, or `close`, cancels the task if it has not ended.
+    """
+
+    def __init__(self, runner: Runner, request: Request, model: str) -> None:
+        super().__init__(model, request.timeout, runner.dropped)
+        self._runner = runner
+        self._handle = self._task = runner.schedule(request)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Piece:
+        if self._closed:
+            raise StopIteration
+        piece = self._take(self._runner.process.recv(self._task, timeout=self._timeout).body)
+        if piece is None:
+            raise StopIteration
+        return piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def result(self) -> Text:
+        """Read to the end and return the whole answer."""
+        while (text := self._settled()) is None:
+            next(self, None)
+        return text
+
+
+class AsyncStream(_Progress):
+    """`Stream` for asyncio: ``async for``, ``async with``, ``await stream.result()``; the first of them begins it."""
+
+    def __init__(self, runner: AsyncRunner, request: Request, model: str) -> None:
+        super().__init__(model, request.timeout, runner.dropped)
+        self._runner, self._request = runner, request
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        if self._closed:
+            raise StopAsyncIteration
+        handle = await self._begin()
+        piece = self._take((await self._runner.process.recv(handle, timeout=self._timeout)).body)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def __aenter__(self) -> Self:
+        await self._begin()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    async def result(self) -> Text:
+        """Read to the end and return the whole answer."""
+        while (text := self._settled()) is None:
+            await anext(self, None)
+        return text
+
+    async def _begin(self) -> TaskHandle:
+        if self._handle is None:
+            self._handle = await self._runner.schedule(self._request)
+        return self._handle

@@ -1,0 +1,68 @@
+"""What a model answers: strings that also carry the facts."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from llmos_kernel.api import Chunk, Done, Failed, Usage
+
+
+class Text(str):
+    """A model's whole answer.  It is a string; besides, it knows how it came about."""
+
+    __slots__ = ("finish", "logprobs", "model", "task", "tokens", "usage", "value")
+
+    finish: str
+    """Why it ended: ``stop``, ``length``, or what the backend says."""
+    usage: Usage
+    """Tokens of the prompt, from the cache and generated; seconds queued, in prefill and in decode."""
+    tokens: tuple[int, ...]
+    logprobs: tuple[Any, ...]
+    """One entry per token where they were asked for."""
+    value: Any
+    """What the task returned besides text, if anything."""
+    model: str
+    task: int
+    """The kernel's number of the task."""
+
+    def __new__(cls, text: str = "", *, done: Done | None = None, model: str = "") -> Self:
+        """Make the answer of *model* from the event that ended its task; *text* wins over the event's own."""
+        end = Done(0, text) if done is None else done
+        self = super().__new__(cls, text or end.text)
+        self.finish, self.usage, self.value = end.finish, end.usage, end.value
+        self.tokens, self.logprobs = end.tokens, end.logprobs
+        self.model, self.task = model, end.task
+        return self
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of generation after the first token; 0 where it cannot be told."""
+        after_first = self.usage.generated - 1
+        return after_first / self.usage.decode if after_first > 0 and self.usage.decode > 0 else 0.0
+
+
+class Piece(str):
+    """A piece of a streamed answer.  It is a string; besides, it knows its tokens."""
+
+    __slots__ = ("logprobs", "tokens", "value")
+
+    tokens: tuple[int, ...]
+    logprobs: Any
+    value: Any
+
+    def __new__(cls, text: str = "", *, chunk: Chunk | None = None) -> Self:
+        """Make the piece from the event that brought it."""
+        self = super().__new__(cls, chunk.text if chunk is not None else text)
+        self.tokens = chunk.tokens if chunk is not None else ()
+        self.logprobs = chunk.logprobs if chunk is not None else None
+        self.value = chunk.value if chunk is not None else None
+        return self
+
+
+def outcome(event: Any) -> Done:  # noqa: ANN401 - a message's body can be anything
+    """Return the event that ended a task well; raise the error of one that did not."""
+    if isinstance(event, Failed):
+        raise event.error
+    if not isinstance(event, Done):
+        raise TypeError(f"a task ended with {event!r:.80}")
+    return event
