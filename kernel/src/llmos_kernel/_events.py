@@ -80,5 +80,5 @@ class Events:
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - observers fail open, each by itself
                     observers.remove(observer)
                     self.enabled = self.enabled and bool(observers)
-                    log("warning", "observer.failed", plugin=f"observer:{name}", error=repr(error))
+                    log("warning", "observer.failed", plugin=name, error=repr(error))
                     on_failure(name, error)

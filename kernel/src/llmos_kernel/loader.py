@@ -81,19 +81,28 @@ class PluginRecord:
         message = f"plugin {self.key} of {self.source} is {self.state}: {self.why}"
         return kind(message, plugin=self.key, state=self.state, why=self.why, needs=self.needs)
 
+    def failure(self, why: str, state: PluginState = "failed", needs: str = "") -> PluginError:
+        """Return the error for this plugin having failed just now."""
+        return attrs.evolve(self, state=state, why=why, needs=needs).error()
+
 
 def survey(config: KernelConfig) -> tuple[PluginRecord, ...]:
     """Return a record for every announced plugin, sorted by distribution, then name.  Imports no plugin.
 
     Nothing that is installed makes it raise: a distribution with broken metadata is a record that says so.
     """
-    records = [record for dist in _announcing() for record in _records(dist, config)]
+    records = contest(record for dist in _announcing() for record in _records(dist, config))
+    return tuple(sorted(records, key=lambda record: (record.distribution, record.name, record.kind)))
+
+
+def contest(records: Iterable[PluginRecord]) -> list[PluginRecord]:
+    """Return *records* in their order, with those that claim one name ``failed``, each naming the others."""
+    records = list(records)
     claims: dict[str, list[PluginRecord]] = {}
     for record in records:
         if record.state != "blocked" and record.kind:
             claims.setdefault(record.key, []).append(record)
-    contested = (_contested(record, claims.get(record.key, ())) for record in records)
-    return tuple(sorted(contested, key=lambda record: (record.distribution, record.name, record.kind)))
+    return [_contested(record, claims.get(record.key, ())) for record in records]
 
 
 def listing(names: Iterable[str], *keys: str) -> str | None:
@@ -124,7 +133,7 @@ def import_plugin(record: PluginRecord) -> Any:  # noqa: ANN401 - a plugin can b
             why = f"needs the module {needs}: pip install what provides it"
         else:
             needs, why = "", f"importing {record.value} raised {said(error)}; {report(record)}"
-        raise attrs.evolve(record, state="failed", why=why, needs=needs).error() from error
+        raise record.failure(why, needs=needs) from error
 
 
 def list_models(record: PluginRecord) -> tuple[ModelSpec, ...]:
@@ -146,7 +155,7 @@ def list_models(record: PluginRecord) -> tuple[ModelSpec, ...]:
         return tuple(_model(entry, number, folder, record.distribution) for number, entry in enumerate(entries))
     except Exception as error:
         why = f"its models cannot be listed: {said(error)}; {report(record)}"
-        raise attrs.evolve(record, state="failed", why=why).error() from error
+        raise record.failure(why) from error
 
 
 def said(error: BaseException) -> str:
