@@ -7,6 +7,7 @@ and nothing else of ours: the plugin's tests pass there only if its dependencies
 from __future__ import annotations
 
 import atexit
+import os
 import platform
 import re
 import sys
@@ -54,6 +55,12 @@ def requirements(plugin: str, known: list[str]) -> list[str]:
     return [*dict.fromkeys(needed), f"./plugins/{plugin}{extra}"]
 
 
+def interpreters(name: str) -> list[str]:
+    """Return where to look for a Python: on the path, then among pyenv's, whose stubs may be switched off."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return [name, *map(str, sorted(root.glob(f"versions/{name[2]}.{name[3:]}.*/bin/python")))]
+
+
 @impl
 def tox_extend_envs() -> Iterable[str]:
     """Add an environment per plugin, and the Pythons that `tests` does not run on."""
@@ -62,8 +69,10 @@ def tox_extend_envs() -> Iterable[str]:
 
 @impl
 def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
-    """Make the additional environments part of plain `tox`, and say what the plugins' do."""
+    """Make the additional environments part of plain `tox`, and say what they are."""
     core_conf["env_list"].envs.extend(tox_extend_envs())
+    for name in PYTHONS:
+        state.conf.memory_seed_loaders[name].append(MemoryLoader(base_python=interpreters(name)))
     known = plugins()
     for name in known:
         parts = ["./kernel", "./sdk", *requirements(name, known)]
@@ -94,16 +103,18 @@ def tox_after_run_commands(tox_env: ToxEnv, exit_code: int, outcomes: list[Outco
 @impl
 def tox_env_teardown(tox_env: ToxEnv) -> None:
     """Count an environment that could not even be set up as failed, unless its Python is not installed."""
-    if tox_env.name not in _ran and isinstance(tox_env, Python) and not _skipped(tox_env):
+    if tox_env.name not in _ran and _ought_to_run(tox_env):
         _ran[tox_env.name] = False
 
 
-def _skipped(env: Python) -> bool:
+def _ought_to_run(env: ToxEnv) -> bool:
+    if not isinstance(env, Python) or env.options.no_test:
+        return False
     try:
         _ = env.base_python
     except Skip:
-        return True
-    return False
+        return False
+    return True
 
 
 def _reports(name: str) -> list[Path]:
