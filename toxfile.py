@@ -31,13 +31,12 @@ if TYPE_CHECKING:
     from tox.tox_env.api import ToxEnv
 
 ROOT = Path(__file__).parent
-REPORTS = ROOT / ".tox" / "reports"
 PYTHONS = ("py311", "py312", "py313", "py314")
 HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
 RUNTIME = "gpu" if (sys.platform, platform.machine()) == ("linux", "x86_64") or sys.platform == "win32" else "cpu"
 
-_ran: dict[str, bool] = {}
-"""Environment by name, and whether it ended well."""
+_counts: dict[str, tuple[int, int, int]] = {}
+"""Passed, failed and skipped tests by environment."""
 
 
 def plugins() -> list[str]:
@@ -76,7 +75,7 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
     known = plugins()
     for name in known:
         parts = ["./kernel", "./sdk", *requirements(name, known)]
-        report = REPORTS / f"plugin-{name}.xml"
+        report = core_conf["work_dir"] / f"plugin-{name}" / "tests.xml"
         tests = ["python", "-m", "pytest", f"plugins/{name}/tests", f"--junit-xml={report}"]
         values: dict[str, Any] = {
             "description": f"the wheels of the kernel, the SDK and {name}",
@@ -90,21 +89,25 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
 @impl
 def tox_before_run_commands(tox_env: ToxEnv) -> None:
     """Forget the reports of an earlier run."""
-    for report in _reports(tox_env.name):
+    for report in _reports(tox_env):
         report.unlink()
 
 
 @impl
 def tox_after_run_commands(tox_env: ToxEnv, exit_code: int, outcomes: list[Outcome]) -> None:
-    """Remember how the environment ended."""
-    _ran[tox_env.name] = exit_code == 0
+    """Count the environment's tests; one that failed without a failed test (lint) counts as one failure."""
+    trees = [ET.parse(report) for report in _reports(tox_env)]  # noqa: S314 - written by our own pytest
+    suites = [suite for tree in trees for suite in tree.iter("testsuite")]
+    tests, skipped = _total(suites, "tests"), _total(suites, "skipped")
+    failed = _total(suites, "failures") + _total(suites, "errors")
+    _counts[tox_env.name] = (tests - failed - skipped, max(failed, int(exit_code != 0)), skipped)
 
 
 @impl
 def tox_env_teardown(tox_env: ToxEnv) -> None:
     """Count an environment that could not even be set up as failed, unless its Python is not installed."""
-    if tox_env.name not in _ran and _ought_to_run(tox_env):
-        _ran[tox_env.name] = False
+    if tox_env.name not in _counts and _ought_to_run(tox_env):
+        _counts[tox_env.name] = (0, 1, 0)
 
 
 def _ought_to_run(env: ToxEnv) -> bool:
@@ -117,27 +120,17 @@ def _ought_to_run(env: ToxEnv) -> bool:
     return True
 
 
-def _reports(name: str) -> list[Path]:
-    return [path for path in REPORTS.glob("*.xml") if re.fullmatch(rf"{re.escape(name)}(-kernel|-rest)?", path.stem)]
+def _reports(env: ToxEnv) -> list[Path]:
+    return sorted(env.env_dir.glob("tests*.xml"))
 
 
-def _count(name: str) -> tuple[int, int, int]:
-    """Return passed, failed and skipped tests; an environment that failed otherwise (lint) counts as one failure."""
-    passed = failed = skipped = 0
-    for report in _reports(name):
-        for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 - written by our own pytest
-            tests, bad, out = int(suite.get("tests", 0)), _bad(suite), int(suite.get("skipped", 0))
-            passed, failed, skipped = passed + tests - bad - out, failed + bad, skipped + out
-    return passed, max(failed, int(not _ran[name])), skipped
-
-
-def _bad(suite: ET.Element) -> int:
-    return int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+def _total(suites: Iterable[ET.Element], count: str) -> int:
+    return sum(int(suite.get(count, 0)) for suite in suites)
 
 
 @atexit.register
 def closing_line() -> None:
     """Print one line over all the environments that ran, after tox's own report."""
-    if _ran:
-        passed, failed, skipped = (sum(column) for column in zip(*map(_count, _ran), strict=True))
+    if _counts:
+        passed, failed, skipped = (sum(column) for column in zip(*_counts.values(), strict=True))
         print(f"tests: {passed} passed, {failed} failed, {skipped} skipped", flush=True)
