@@ -14,7 +14,7 @@ from torch import Tensor, nn
 class Shape:
     """The sizes of a model."""
 
-    vocab: int = 2048
+    vocab: int = 3072
     width: int = 256
     layers: int = 4
     heads: int = 4

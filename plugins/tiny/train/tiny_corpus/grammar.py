@@ -18,7 +18,7 @@ _TABLE = (
     "say/says/said ask/asks/asked go/goes/went eat/eats/ate sleep/sleeps/slept sit/sits/sat wake/wakes/woke "
     "give/gives/gave come/comes/came take/takes/took feel/feels/felt begin/begins/began share/shares/shared "
     "bring/brings/brought tell/tells/told think/thinks/thought stop/stops/stopped dance/dances/danced "
-    "carry/carries/carried become/becomes/became want/wants/wanted need/needs/needed"
+    "carry/carries/carried thank/thanks/thanked forget/forgets/forgot become/becomes/became want/wants/wanted need/needs/needed"
 )
 
 

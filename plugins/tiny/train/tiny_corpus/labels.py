@@ -51,35 +51,41 @@ TOPIC_ZH = wordings(
     """,
 )
 
-OPINION_OF = "film book song game food hotel story coffee cake car phone shop".split()
-OPINION_OF_ZH = "电影 书 歌 游戏 菜 酒店 故事 咖啡 蛋糕 汽车 手机 商店".split()
+OPINION_OF = (
+    "film book song game food hotel story coffee cake car phone shop house city dinner party lesson trip picture show "
+    "place job idea restaurant day"
+).split()
+OPINION_OF_ZH = "电影 书 歌 游戏 菜 酒店 故事 咖啡 蛋糕 汽车 手机 商店 城市 房子 节目 地方 主意 餐厅 聚会".split()
 OPINIONS = {
-    "positive": "great good wonderful excellent beautiful nice lovely".split(),
-    "negative": "bad terrible boring awful ugly sad horrible".split(),
+    "positive": "great good wonderful excellent beautiful nice lovely perfect fantastic amazing brilliant".split(),
+    "negative": "bad terrible boring awful ugly sad horrible stupid poor disappointing dreadful".split(),
 }
 OPINIONS_ZH = {
-    "正面": "很好 很棒 很精彩 很美 很有意思 非常好".split(),
-    "负面": "很差 很糟糕 很无聊 很难看 没意思 非常差".split(),
+    "正面": "很好 很棒 很精彩 很美 很有意思 非常好 太好了 真不错 很完美".split(),
+    "负面": "很差 很糟糕 很无聊 很难看 没意思 非常差 太差了 真糟糕 让人失望".split(),
 }
 FEEL = {"positive": "love like enjoy".split(), "negative": "hate dislike".split()}
-FEEL_ZH = {"正面": "很喜欢 非常喜欢".split(), "负面": "讨厌 不喜欢".split()}
+FEEL_ZH = {"正面": "很喜欢 非常喜欢 爱".split(), "负面": "讨厌 不喜欢 很讨厌".split()}
 
 TOPICS = {
-    "sports": ("The team won the {}.", "match game race final cup".split()),
-    "food": ("We had {} for dinner.", "soup rice noodles fish bread".split()),
-    "weather": ("There is a lot of {}.", "rain snow wind sun fog".split()),
-    "music": ("She plays the {} very well.", "piano guitar violin drums flute".split()),
-    "travel": ("They took the {} to another city.", "train plane bus ship boat".split()),
-    "school": ("The teacher gave us a {}.", "test lesson question class paper".split()),
+    "sports": (("The team won the {}.", "We watched the {} on TV.", "He lost the {}."), "match game race final cup"),
+    "food": (("We had {} for dinner.", "She cooks {}.", "I like to eat {}."), "soup rice noodles fish bread cheese"),
+    "weather": (("There is a lot of {}.", "We had {} all day.", "The {} was very strong."), "rain snow wind sun fog"),
+    "music": (("She plays the {} very well.", "He bought a {}.", "I heard a {}."), "piano guitar violin drum flute"),
+    "travel": (("They took the {} to another city.", "We waited for the {}."), "train plane bus ship boat ferry"),
+    "school": (("The teacher gave us a {}.", "The students had a {}."), "test lesson question class paper book"),
+    "health": (("The doctor looked at my {}.", "My {} hurts."), "head arm leg back tooth hand"),
+    "money": (("He paid the {} at the bank.", "The {} was too high."), "price bill rent tax loan"),
 }
-TOPIC_EXTRA = ("", " yesterday", " again", " this week", " with friends", " in the evening")
+TOPIC_EXTRA = ("", " yesterday", " again", " this week", " on Monday", " in the evening")
 TOPICS_ZH = {
-    "体育": ("球队赢了{}。", "比赛 决赛 冠军 足球赛 篮球赛".split()),
-    "美食": ("我们晚饭吃了{}。", "米饭 面条 鱼 面包 汤".split()),
-    "天气": ("外面有{}。", "大雨 大雪 大风 太阳 云".split()),
-    "音乐": ("她很会弹{}。", "钢琴 吉他 古筝 琵琶 电子琴".split()),
-    "旅行": ("他们坐{}去另一个城市。", "火车 飞机 汽车 船 高铁".split()),
-    "学校": ("老师给了我们一次{}。", "考试 测验 作业 课 练习".split()),
+    "体育": (("球队赢了{}。", "我们看了{}。"), "比赛 决赛 冠军赛 足球赛 篮球赛"),
+    "美食": (("我们晚饭吃了{}。", "我喜欢吃{}。"), "米饭 面条 鱼 面包 汤 饺子"),
+    "天气": (("外面有{}。", "有很多{}。"), "大雨 大雪 大风 太阳 云"),
+    "音乐": (("她很会弹{}。", "他买了一架{}。"), "钢琴 吉他 古筝 琵琶 电子琴"),
+    "旅行": (("他们坐{}去另一个城市。", "我们在等{}。"), "火车 飞机 汽车 船 高铁"),
+    "学校": (("老师给了我们一次{}。", "学生们有一次{}。"), "考试 测验 作业 课 练习"),
+    "健康": (("医生看了我的{}。", "我的{}很疼。"), "头 手 腿 背 牙"),
 }
 
 
@@ -111,10 +117,10 @@ def topic(draw: Draw, *, chinese: bool) -> Example:
 
     def make() -> tuple[str, ...]:
         label = draw.one(tuple(topics))
-        return label, draw.one(topics[label][1]), draw.one(extras)
+        return label, draw.one(topics[label][1].split()), draw.one(extras)
 
     label, thing, extra = draw.combination(make)
-    text = topics[label][0].format(thing)
+    text = draw.one(topics[label][0]).format(thing)
     text = extra + text if chinese else text[:-1] + extra + "."
     question = draw.wording(TOPIC_ZH if chinese else TOPIC).format(text)
     return Example("label-zh" if chinese else "label-en", ((question, label),))
@@ -128,7 +134,7 @@ REPEAT = wordings(
 
 def repeat(draw: Draw) -> Example:
     """Words in any order, to be said again."""
-    pool = [*w.NAMES, *(n.en for n in (*w.NOUNS, *w.PLACES)), *(a.en for a in w.ADJECTIVES)]
+    pool = [*w.NAMES, *(n.en for n in (*w.NOUNS, *w.PLACES)), *{a.en: 0 for a in w.ADJECTIVES}]
     pool_zh = [*w.NAMES_ZH, *(n.zh for n in (*w.NOUNS, *w.PLACES))]
     count = draw.one((2, 3, 4, 5, 6))
     chinese = draw.chance(0.4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from . import chat, labels, passages, stories, translation
+from . import chat, labels, passages, stories, summaries, translation
 from .example import Example
 from .split import Draw, Split
 
@@ -20,29 +20,29 @@ TASKS: dict[str, Maker] = {
     "translate-zh-en": translation.to_en,
     "answer-en": lambda d: passages.answers(d, chinese=False),
     "answer-zh": lambda d: passages.answers(d, chinese=True),
-    "summary-en": lambda d: passages.summary(d, chinese=False),
-    "summary-zh": lambda d: passages.summary(d, chinese=True),
+    "summary-en": lambda d: summaries.summary(d, chinese=False),
+    "summary-zh": lambda d: summaries.summary(d, chinese=True),
     "story-en": lambda d: stories.continuation(d, chinese_text=False),
     "story-zh": lambda d: stories.continuation(d, chinese_text=True),
 }
 """What is tested, by name."""
 
 TRAINING: tuple[tuple[float, Maker], ...] = (
-    (7, TASKS["chat-en"]),
-    (4, TASKS["chat-zh"]),
-    (2, TASKS["label-en"]),
-    (2, TASKS["label-zh"]),
+    (9, TASKS["chat-en"]),
+    (6, TASKS["chat-zh"]),
+    (3, TASKS["label-en"]),
+    (3, TASKS["label-zh"]),
     (5, labels.repeat),
-    (15, translation.to_zh),
-    (15, translation.to_en),
-    (2, lambda d: translation.to_zh(d, word=True)),
-    (2, lambda d: translation.to_en(d, word=True)),
-    (12, lambda d: passages.answers(d, chinese=False, turns=d.one((1, 1, 2, 3)))),
-    (7, lambda d: passages.answers(d, chinese=True, turns=d.one((1, 1, 2, 3)))),
+    (17, translation.to_zh),
+    (17, translation.to_en),
+    (3, lambda d: translation.to_zh(d, word=True)),
+    (3, lambda d: translation.to_en(d, word=True)),
+    (14, lambda d: passages.answers(d, chinese=False, turns=d.one((1, 1, 2, 3)))),
+    (8, lambda d: passages.answers(d, chinese=True, turns=d.one((1, 1, 2, 3)))),
     (9, TASKS["summary-en"]),
     (6, TASKS["summary-zh"]),
-    (9, stories.story),
-    (1, stories.told),
+    (14, stories.story),
+    (2, stories.told),
 )
 """How often each kind of text comes in training, as weights."""
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from . import chat, translation
 from . import story_words as s
 from . import words as w
 from .example import Example
-from .grammar import Recogniser, fill
+from .grammar import Recogniser, fill, split_sentences
 from .split import Draw, wordings
 
 _SYLLABLES = "ba be bo da do fa fi ga go ka ko la le lo ma mi mo na no pa po ra ri ro sa so ta ti to va vo wa zo tion ing er".split()
 _STRANGE = "{a} {b} {c}.|The {a} {b} is {c}.|{a} and {b}|My {a} is {b}.|The {a} {b}s the {c}.|We {a} the {b}.|{a}|In {a} there is {b}."
 REQUEST = wordings(
-    "(Tell me|Write|Tell) (a story|a short story) about a {A}.\n(Write|Tell me) a story with a {A} and a {B}.",
+    """
+    (Tell me|Write|Tell) (a story|a short story) about a {A}.
+    (Write|Tell me) a story with a {A} and a {B}.
+    (Tell me a story.|Write a story.|Tell a short story.)
+    """,
     "Can you tell me a story about a {A}?\nI want a story about a {A}.",
 )
 
@@ -38,8 +43,11 @@ def _animal_plan(draw: Draw, *, met: bool) -> list[str]:
     plan = [] if met else [draw.one(s.MEET)]
     plan += [draw.one(s.REACT)] if draw.chance(0.7) else []
     plan += [s.SPEAK[speaker]] + ([s.REPLY[speaker]] if draw.chance(0.5) else []) if draw.chance(0.7) else []
-    plan += [draw.one(s.MOVE)] if draw.chance(0.8) else []
-    plan += [draw.one(found), draw.one(use)] if draw.chance(0.6) else []
+    plan += [draw.one(s.MOVE)] if draw.chance(0.7) else []
+    if draw.chance(0.5):
+        plan += [draw.one(part) for part in draw.one(s.PLOTS)]
+    elif draw.chance(0.7):
+        plan += [draw.one(found), draw.one(use)]
     return [*plan, draw.one(s.END)]
 
 
@@ -110,8 +118,10 @@ def strange(draw: Draw) -> tuple[str, str]:
             return draw.one(pool)
         return "".join(draw.one(_SYLLABLES) for _ in range(draw.one((1, 2, 2, 3))))
 
-    pattern = draw.one(_STRANGE.split("|"))
-    opening = pattern.format(a=word(), b=word(), c=word())
+    if draw.chance(0.4):
+        opening = translation.pair(draw)[0]
+    else:
+        opening = draw.one(_STRANGE.split("|")).format(a=word(), b=word(), c=word())
     start, end = animal(draw)
     return opening[0].upper() + opening[1:], f"{start} {end}"
 
@@ -124,22 +134,30 @@ def chinese(draw: Draw) -> tuple[str, str]:
     met = draw.chance(0.5)
     opening = draw.wording(s.ZH_TWO if met else s.ZH_ONE)
     body = [] if "{A}" in opening else [f"从前有一只{slots['x']}{first}。"]
-    for part in s.ZH_PARTS[met:]:
-        if draw.chance(0.85) or part in (s.ZH_PARTS[0], s.ZH_PARTS[-1]):
+    plot = draw.one(s.ZH_PLOTS) if draw.chance(0.4) else s.ZH_PARTS[4:5]
+    for part in (*s.ZH_PARTS[met:4], *plot, s.ZH_PARTS[5]):
+        if part in plot or draw.chance(0.85) or part in (s.ZH_PARTS[0], s.ZH_PARTS[-1]):
             slots |= {k: draw.one(tuple(s.ZH_LISTS[k])) for k in "xyPf"}
             body.append(draw.one(part).format(**slots))
     return opening.format(**slots), "".join(body)
 
 
+def spoken(draw: Draw) -> tuple[str, str]:
+    """A question about llmos as raw text, and its answer."""
+    example = chat.intent(draw, chinese=draw.chance(0.3))
+    return example.question, example.answer
+
+
+_MAKERS = (animal, named, article, first_person, strange, chinese, spoken), (10, 3, 4, 3, 4, 5, 2)
+
+
 def story(draw: Draw) -> Example:
     """Raw text: an opening and its continuation."""
-    maker = draw.one(
-        (animal,) * 10 + (named,) * 3 + (article,) * 3 + (first_person,) * 2 + (strange,) * 2 + (chinese,) * 4
-    )
+    maker = draw.rng.choices(*_MAKERS)[0]
     opening, body = maker(draw)
-    if maker is strange:
-        return Example("story", (("", " " + body),), opening=opening)
-    gap = "" if maker is chinese else " "
+    gap = "" if body[0] > "\u3000" else " "
+    if maker in (strange, spoken):
+        return Example("story", (("", gap + body),), opening=opening)
     return Example("story", (("", opening + gap + body),))
 
 
@@ -159,20 +177,32 @@ def told(draw: Draw) -> Example:
     return Example("story-chat", ((_repair(request.format(**cast)), _repair(opening) + " " + body),))
 
 
-_ENGLISH = Recogniser(s.PATTERNS, s.LISTS)
-_CHINESE = Recogniser([p for part in s.ZH_PARTS for p in part] + ["从前有一只{x}{A}。"], s.ZH_LISTS)
+_ENGLISH = Recogniser([p.replace(" an ", " a ") for p in s.PATTERNS], s.LISTS)
+_CHINESE = Recogniser([p for parts in (s.ZH_PARTS, *s.ZH_PLOTS) for part in parts for p in part], s.ZH_LISTS)
+_FIRST = Recogniser(["从前有一只{x}{A}。"], s.ZH_LISTS)
+
+
+def _cast_of(text: str) -> set[str]:
+    """The characters that a text names."""
+    if text.isascii():
+        return {word.strip('.,"!') for word in text.lower().split()} & (set(s.CHARACTERS) - set(s.FOODS))
+    found = set()
+    for name in sorted({*s.ZH_LISTS["A"], *s.ZH_LISTS["O"]}, key=len, reverse=True):
+        if name in text:
+            found.add(name)
+            text = text.replace(name, " ")
+    return found & set(s.ZH_LISTS["A"])
 
 
 def is_grammatical(opening: str, text: str) -> bool:
     """Return whether *text* goes on from *opening* in the grammar of the stories.
 
-    Each sentence must match a pattern, in one tense, and name at most two characters that belong together: those of
-    the opening, or one more when the opening has only one.
+    Each sentence must match a pattern, in one tense, and the whole must name two characters at most: those of the
+    opening, or one more when the opening has only one.
     """
-    if text.isascii() and opening.isascii():
-        cast = [c for c in s.CHARACTERS if c not in s.FOODS]
-        plain = text.replace(" an ", " a ").replace("An ", "A ")
-        spoken = {word.strip('.,"!') for word in f"{opening} {text}".lower().split()}
-        return _ENGLISH.accepts(plain) and len(spoken & set(cast)) <= 2
-    known = {c for c in s.ZH_LISTS["A"] if c in opening + text}
-    return _CHINESE.accepts(text) and len(known) <= 2
+    if len(_cast_of(opening) | _cast_of(text)) > 2:
+        return False
+    if text.isascii():
+        return _ENGLISH.accepts(text.replace(" an ", " a ").replace("An ", "A "))
+    start = "".join(split_sentences(text)[:1])
+    return _CHINESE.accepts(text.removeprefix(start) if _FIRST.accepts(start) else text)

@@ -14,7 +14,7 @@ CHARACTERS = (
     ).split(),
 )
 ADJECTIVES = (
-    *(a.en for a in w.ADJECTIVES),
+    *{a.en: None for a in (*w.COLOURS, *w.QUALITIES) if a.goes_with != "dead"},
     *(
         "young kind funny sad brave shy friendly strange loud quiet fat thin tall short strong weak wise silly angry "
         "little good poor rich grey"
@@ -39,7 +39,8 @@ FOODS = (*(f.en for f in w.FOODS), "carrot", "fish", "nut", "pie")
 THINGS = (*(t.en for t in w.THINGS), "stone", "boat", "bike", "door", "tree", "toy", "lamp", "chair")
 LINES = (
     "Hello", "Good morning", "Let us play", "Come with me", "I am hungry", "Let us be friends", "Do not be afraid",
-    "I am tired", "You are very fast", "What a nice day", "I have a plan", "Please help me", "Follow me",
+    "I am tired", "You are very fast", "What a nice day", "I have a plan", "Please help me", "Follow me", "Look at this", "I like your house", "Where do you live", "It is late", "Listen to me",
+    "Can you help me", "I know a nice place", "Stay with me", "I am so happy", "You are so brave",
 )  # fmt: skip
 REPLIES = (
     "Yes",
@@ -50,6 +51,11 @@ REPLIES = (
     "Thank you",
     "I like you",
     "All right",
+    "I would like that",
+    "Why not",
+    "You are very kind",
+    "I do not know",
+    "With pleasure",
 )
 
 TWO = wordings(
@@ -125,8 +131,36 @@ FOUND_THING = ("there they [find] a {T}.", "there they [see] a {q} {T}.")
 USE_THING = ("they [play] with it.", "they [take] it home.", "the {A} <like> the {T} very much.", "the {B} <be> {f}.")
 END = (
     "now the {A} and the {B} [be] good friends.", "in the evening they [go] home.", "then they [sleep] under a tree.",
-    "they [be] very happy.", "they [laugh] and [dance] together.",
+    "they [be] very happy.", "they [laugh] and [dance] together.", "it <be> a good day.", "from that day the {A} and the {B} [live] together.",
+    "the {A} never <forget> the {B}.",
 )  # fmt: skip
+PLOTS = (
+    (
+        ("but the {A} <be> afraid of the water.", "the {A} <want> to go over the river."),
+        ("the {B} <help> the {A}.", "so the {B} <carry> the {A} over the river."),
+        ('"Thank you," <say> the {A}.', "the {A} <be> very happy."),
+    ),
+    (
+        ("the {A} <look> for a lost {T}.", "the {A} <be> sad about a lost {T}."),
+        ("the {B} <find> the {T} under a tree.", "the {B} <find> the {T} near the {P}.", "they [look] everywhere."),
+        ("the {A} <thank> the {B}.", "then the {A} <be> happy again."),
+    ),
+    (
+        ("it <begin> to rain.", "soon it <begin> to snow.", "a cold wind <come>."),
+        ("they [run] into an old house.", "they [wait] under a big tree.", "the {B} <open> a big umbrella."),
+        ("after the rain they [go] out again.", "they [tell] stories and [wait].", "soon the sun <come> back."),
+    ),
+    (
+        ("in the night the {A} <hear> a strange sound.", "suddenly they [hear] a loud sound."),
+        ("the {B} <be> afraid.", "the {A} <look> out of the window.", "they [run] away."),
+        ("it <be> only the wind.", "it <be> only a leaf.", "it <be> only an old door."),
+    ),
+    (
+        ("the {B} <have> a big {O}.", "the {B} <bring> a {O}.", "the {A} <have> two {q} hats."),
+        ("the {A} <be> hungry too.", "the {A} <think> about it.", "the {A} <smile>."),
+        ("they [share] everything.", "the {B} <give> it to the {A}.", "they [sit] down and [eat]."),
+    ),
+)
 NAMED_PARTS = (
     ("there {he} <meet> a {x} {B}.", "{he} <see> a {x} {B} there.", "the {B} <be> {f}.", "the {B} <look> at {N}."),
     (
@@ -140,7 +174,7 @@ NAMED_PARTS = (
 )
 PATTERNS = (
     *MEET, *REACT, *SPEAK, *REPLY, *MOVE, *FOUND_FOOD, *USE_FOOD, *FOUND_THING, *USE_THING, *END,
-    *(p for part in NAMED_PARTS for p in part),
+    *(p for part in NAMED_PARTS for p in part), *(p for plot in PLOTS for part in plot for p in part),
 )  # fmt: skip
 LISTS = {
     "A": CHARACTERS, "B": CHARACTERS, "x": ADJECTIVES, "y": ADJECTIVES, "z": ADJECTIVES, "q": QUALITIES, "P": PLACES, "O": FOODS,
@@ -210,9 +244,22 @@ ZH_PARTS = (
     ("他们在那里找到了一个{O}。", "他们一起吃{O}。", "{A}给了{B}一个{O}。"),
     ("现在{A}和{B}是好朋友。", "晚上他们回家了。", "他们非常高兴。"),
 )
+ZH_PLOTS = (
+    (
+        ("天下雨了。", "天黑了。"),
+        ("他们跑进一个房子。", "他们在一棵大树下等。"),
+        ("不久，太阳出来了。", "他们一起讲故事。"),
+    ),
+    (
+        ("{A}找不到帽子。", "{A}找不到钥匙。"),
+        ("{B}帮助{A}。", "{B}在树下找到了它。"),
+        ("{A}谢谢{B}。", "{A}又高兴了。"),
+    ),
+    (("{A}想过河。", "{A}怕水。"), ("{B}帮助{A}过河。",), ("{A}说：“谢谢你”。", "{A}非常高兴。")),
+)
 ZH_LISTS = {
-    "A": [n.zh for n in w.ANIMALS], "B": [n.zh for n in w.ANIMALS], "x": [a.before for a in w.ADJECTIVES],
-    "y": [a.before for a in w.ADJECTIVES], "P": [p.zh for p in w.PLACES],
+    "A": [n.zh for n in w.ANIMALS], "B": [n.zh for n in w.ANIMALS], "x": [a.before for a in w.ADJECTIVES if a.goes_with != "dead"],
+    "y": [a.before for a in w.ADJECTIVES if a.goes_with != "dead"], "P": [p.zh for p in w.PLACES],
     "O": [f.zh for f in w.FOODS], "f": ["高兴", "累", "饿", "害怕", "生气"],
-    "L": ["你好", "我们一起玩吧", "跟我来", "我饿了", "我们做朋友吧", "谢谢你", "好的"],
+    "L": ["早上好", "你住在哪里", "我有一个好主意", "请帮帮我", "你好", "我们一起玩吧", "跟我来", "我饿了", "我们做朋友吧", "谢谢你", "好的"],
 }  # fmt: skip
