@@ -74,7 +74,8 @@ class Core:
         self.lock = threading.Lock()
         self.state = "new"
         """``new``, ``running``, ``draining``, ``stopped`` or ``forked``."""
-        self.table = Table()
+        self.events = Events(clock.now)
+        self.table = Table(self.events)
         self.tasks: dict[int, TaskRecord] = {}
         """Accepted and not ended."""
         self.idle = WaitList()
@@ -82,7 +83,6 @@ class Core:
         self.seats: dict[int, Seat] = {}
         self.numbers = itertools.count(1)
         self.ledger = Ledger(config.devices)
-        self.events = Events(clock.now)
         self.workers = Workers("llmos-worker", config.workers)
         self.policies: tuple[tuple[str, Policy], ...] = ()
         self.router: Router | None = None

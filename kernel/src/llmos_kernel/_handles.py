@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from llmos_kernel._events import Events
 from llmos_kernel.api import Right, check_type
 from llmos_kernel.errors import BudgetExceeded, HandleRevoked, InvalidArgument, KernelBug, PermissionDenied
 
@@ -70,9 +71,10 @@ class Entry:
 class Table:
     """All handles of a kernel."""
 
-    __slots__ = ("_entries", "_free")
+    __slots__ = ("_entries", "_events", "_free")
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events) -> None:
+        self._events = events
         self._entries: list[Entry] = []
         self._free: list[Entry] = []
 
@@ -92,6 +94,7 @@ class Table:
                 parent.children = set()
             parent.children.add(entry)
         resource.gained(rights)
+        self._tell("opened", entry)
         return entry
 
     def check(self, seat: Seat, handle: Handle, need: int) -> Entry:
@@ -128,6 +131,7 @@ class Table:
         """Give *entry* to *seat*, or to nobody for now; the handle that named it until now is stale."""
         entry.generation += 1
         entry.seat = seat
+        self._tell("moved", entry)
 
     def revoke(self, entry: Entry) -> None:
         """Close *entry* and everything derived from it."""
@@ -139,6 +143,7 @@ class Table:
             doomed.extend(one.children or ())
         for one in doomed:
             rights = one.rights
+            self._tell("closed", one)
             one.generation += 1
             one.resource = one.seat = one.parent = one.children = None
             one.rights = 0
@@ -146,6 +151,12 @@ class Table:
             resource.lost(rights)
         if root:
             resource.disposed()
+
+    def _tell(self, what: str, entry: Entry) -> None:
+        if self._events.enabled:
+            process = entry.seat.principal.process if entry.seat else None
+            kind, rights = entry.resource.kind, entry.rights
+            self._events.emit(f"handle.{what}", kind=kind, index=entry.index, rights=rights, process=process)
 
     def owned(self, seat: Seat) -> Iterator[Entry]:
         """Yield the live entries of *seat*; revoke none of them meanwhile but the one just yielded."""

@@ -19,6 +19,7 @@ from llmos_kernel.clock import Clock, SystemClock
 from llmos_kernel.config import KernelConfig
 from llmos_kernel.control import ControlPort
 from llmos_kernel.errors import KernelStopped
+from llmos_kernel.loader import PluginRecord
 from llmos_kernel.plugins import Plugins
 from llmos_kernel.process import Process
 
@@ -46,6 +47,7 @@ class Kernel:
         self.plugins = Plugins(self.config, (CallBackend(self.config.call_rows), *plugins))
         self._core = Core(self.config, clock or SystemClock(), self.plugins)
         self._core.models = Models(self._core)
+        self.plugins.on_change = self._plugin_changed
 
     def __enter__(self) -> Kernel:
         self.start()
@@ -62,6 +64,9 @@ class Kernel:
         import asyncio  # noqa: PLC0415 - costs 100 ms
 
         await asyncio.to_thread(self.stop)
+
+    def _plugin_changed(self, record: PluginRecord) -> None:
+        self._core.events.emit(f"plugin.{record.state}", plugin=record.key, why=record.why)
 
     @property
     def state(self) -> str:
