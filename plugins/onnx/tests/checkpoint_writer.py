@@ -166,7 +166,9 @@ def tensors(recipe: Recipe, seed: int = 0) -> Iterator[tuple[str, Floats]]:
 
 def tokenizer(vocab: int) -> str:
     """Return ``tokenizer.json``: byte-level BPE of a small fixed text, filled up to *vocab* with words nobody says."""
-    words = "one two three small large red green sun moon rain house river child bird stone reads sees makes takes".split()
+    words = (
+        "one two three small large red green sun moon rain house river child bird stone reads sees makes takes".split()
+    )
     text = [" ".join(("The", *line, "and", line[0] + ".")) for line in itertools.permutations(words, 3)][::7]
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
