@@ -9,6 +9,7 @@ write to it, whatever they do.  Elsewhere an unnamed temporary file stands in, a
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import mmap
@@ -18,22 +19,14 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
 from typing import Self
 
-from llmos_kernel.errors import (
-    HandleRevoked,
-    InvalidArgument,
-    KernelError,
-    OutOfMemory,
-    Overloaded,
-    PermissionDenied,
-    PortBroken,
-)
+from llmos_kernel.errors import HandleRevoked, InvalidArgument, OutOfMemory, PermissionDenied, PortBroken
 
 SEALS = sys.platform == "linux"
 """Whether the operating system enforces seals here."""
+_READ_ONLY = "this memory is sealed, or was received for reading only"
 _SEAL_SIZE = 0x2 | 0x4  # F_SEAL_SHRINK | F_SEAL_GROW
 _SEAL_WRITE = 0x8
 _SEAL_FUTURE_WRITE = 0x10  # Python's fcntl does not have this one
@@ -52,11 +45,10 @@ class Mapping:
     def close(self) -> None:
         """Unmap the pages, or leave that to the last array that uses them.  Closing twice is no error."""
         pages, self._pages = self._pages, None
-        if pages is None:
-            return
         try:
             self.view.release()
-            pages.close()
+            if pages is not None:
+                pages.close()
         except BufferError:  # arrays still use the pages, which go with the last of them
             self.view = memoryview(b"")
         else:
@@ -65,26 +57,28 @@ class Mapping:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
 class Region:
-    """Shared memory of *nbytes*, made here or received as the descriptor *fd*.  All methods: any thread.
+    """Shared memory of *nbytes*, made here or received as the descriptor *fd*.  Any thread.
 
-    Raises `OutOfMemory` or `Overloaded` when the operating system has none left to give.
+    Raises `OutOfMemory` when the operating system has none left to give.
     """
 
     def __init__(self, nbytes: int, fd: int | None = None) -> None:
         self.nbytes = nbytes
-        self._fd = _create(nbytes) if fd is None else fd
-        self._release = weakref.finalize(self, os.close, self._fd)
         self._lock = threading.RLock()  # reentrant: the end of a mapping may be a finalizer that interrupts a method
         self._sealed = self._closed = False
         self._maps = self._writers = 0
         self._on_free: Callable[[], object] | None = None
+        with _typed(nbytes):
+            self._fd = _open() if fd is None else fd
+            self._release = weakref.finalize(self, os.close, self._fd)
+            if fd is None:
+                os.ftruncate(self._fd, nbytes)
+                _seals(self._fd, _SEAL_SIZE)
 
     @property
     def fd(self) -> int:
@@ -93,41 +87,45 @@ class Region:
             raise HandleRevoked("this memory was closed")
         return self._fd
 
-    @property
-    def sealed(self) -> bool:
-        """Whether it is read-only from now on, whoever sealed it."""
-        return self._sealed or bool(_seals(self.fd) & (_SEAL_WRITE | _SEAL_FUTURE_WRITE))
-
     def map(self, write: bool = False) -> Mapping:
         """Map the region into this process.
 
-        Raises `HandleRevoked` after `close`, and `PermissionDenied` for a writer that comes after the seal or has only
-        a descriptor to read.
+        Raises `HandleRevoked` after `close`, and `PermissionDenied` for a writer that comes after the seal or that has
+        a descriptor for reading only.
         """
         with self._lock:
-            how = {"access": mmap.ACCESS_WRITE if write else mmap.ACCESS_READ}
-            if self.sealed and write:
-                raise PermissionDenied("this memory is sealed: it can only be read", action="map", right="WRITE")
-            if self.sealed and SEALS:  # Linux before 6.7 takes a shared mapping for one that could be made writable
-                how = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ}
+            if write and self._sealed:
+                raise PermissionDenied(_READ_ONLY, action="map", right="WRITE")
+            fd = self.descriptor(write)
             try:
-                pages = mmap.mmap(self._fd, self.nbytes, **how)
-            except OSError as error:
-                raise _refusal(error, self.nbytes) from error
+                with _typed(self.nbytes):
+                    pages = mmap.mmap(fd, self.nbytes, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
+            finally:
+                os.close(fd)
             self._maps += 1
             self._writers += write
         return Mapping(pages, write=write, ended=functools.partial(self._unmapped, write))
 
+    def descriptor(self, write: bool = False) -> int:
+        """Return a new descriptor of the caller's own; one for reading cannot be mapped for writing.
+
+        Raises `HandleRevoked` after `close`.
+        """
+        with self._lock, _typed(self.nbytes):
+            # Opened anew for reading: a map of a duplicate counts as one that could be made writable, and before
+            # Linux 6.7 seals and such maps exclude each other.
+            return os.dup(self.fd) if write or not SEALS else os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY)
+
     def seal(self) -> None:
         """Let nobody write from now on, but through writable mappings that exist.
 
-        Raises `HandleRevoked` after `close`, and `PermissionDenied` where the descriptor is only for reading.
+        Raises `HandleRevoked` after `close`, and `PermissionDenied` where the descriptor is for reading only.
         """
         with self._lock:
             self._seal(self.fd)
 
     def close(self, on_free: Callable[[], object] | None = None) -> None:
-        """Stop new maps.  *on_free* is called when no mapping is left: here, or wherever the last one ends.
+        """Stop new maps.  *on_free* is called once, when no mapping is left: here, or wherever the last one ends.
 
         That may be a finalizer in any thread at any moment: *on_free* must not take a lock that is not reentrant.
         """
@@ -135,21 +133,6 @@ class Region:
             self._closed = True
             self._on_free = on_free or self._on_free
         self._settle()
-
-    def descriptor(self, write: bool = False) -> int:
-        """Return a new descriptor to give away; what is opened for reading cannot be mapped for writing.
-
-        Raises `HandleRevoked` after `close`, and `PermissionDenied` for *write* after the seal.
-        """
-        with self._lock:
-            if write and self.sealed:
-                raise PermissionDenied("this memory is sealed: it can only be read", action="send", right="WRITE")
-            try:
-                if write or not SEALS:
-                    return os.dup(self.fd)
-                return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError as error:
-                raise _refusal(error, self.nbytes) from error
 
     def _unmapped(self, write: bool) -> None:
         with self._lock:
@@ -160,20 +143,21 @@ class Region:
         self._settle()
 
     def _seal(self, fd: int) -> None:
-        self._sealed = True
-        for seal in (_SEAL_FUTURE_WRITE, _SEAL_WRITE):
+        with _typed(self.nbytes):
+            _seals(fd, _SEAL_FUTURE_WRITE)
+            self._sealed = True
             try:
-                _add_seals(fd, seal)
+                _seals(fd, _SEAL_WRITE)
             except OSError as error:
-                if error.errno != errno.EBUSY:  # a writable mapping is left somewhere; its end brings the second seal
-                    raise _refusal(error, self.nbytes) from error
+                if error.errno != errno.EBUSY:  # somebody maps it for writing; the end of that brings this seal
+                    raise
 
     def _settle(self) -> None:
         with self._lock:
             if self._maps or not self._closed:
                 return
             free, self._on_free = self._on_free, None
-        self._release()
+            self._release()
         if free is not None:
             free()
 
@@ -181,7 +165,7 @@ class Region:
 def send_memory(sock: socket.socket, region: Region, write: bool = False) -> None:
     """Give *region* to the process at the other end of the Unix socket *sock*, to read unless told.
 
-    Raises what `Region.descriptor` raises, and `PortBroken` when nobody is there.
+    Raises `HandleRevoked` when it is closed, and `PortBroken` when nobody is there.
     """
     fd = region.descriptor(write)
     try:
@@ -198,59 +182,46 @@ def recv_memory(sock: socket.socket) -> Region:
     Raises `PortBroken` when the other side is gone, and `InvalidArgument` for a message without a descriptor or with
     one that its sender could shrink: to touch pages that are gone kills the process.
     """
-    data, fds, _, _ = socket.recv_fds(sock, 1, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    data, fds, _, _ = socket.recv_fds(sock, 1, 1)
     if not data:
         raise PortBroken("the process that was to send memory is gone")
-    if not fds:
-        raise InvalidArgument("the message carries no memory", field="fds", value=0, expected="a descriptor")
-    nbytes = os.fstat(fds[0]).st_size
-    if not nbytes or (SEALS and _seals(fds[0]) & _SEAL_SIZE != _SEAL_SIZE):
-        os.close(fds[0])
-        raise InvalidArgument("the descriptor is no sealed memory", field="fds", expected="memory of fixed size")
-    return Region(nbytes, fds[0])
+    for fd in fds:
+        os.set_inheritable(fd, False)  # `recv_fds` takes flags, and up to 3.13 forgets to pass them on
+        nbytes = os.fstat(fd).st_size
+        if nbytes and (not SEALS or _seals(fd) & _SEAL_SIZE == _SEAL_SIZE):
+            return Region(nbytes, fd)
+        os.close(fd)
+    raise InvalidArgument("the message carries no memory of fixed size", field="fds", expected="a sealed descriptor")
 
 
-def _create(nbytes: int) -> int:
-    try:
-        if SEALS:
-            fd = os.memfd_create("llmos", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        else:
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        try:
-            os.ftruncate(fd, nbytes)
-            _add_seals(fd, _SEAL_SIZE)
-        except OSError:
-            os.close(fd)
-            raise
-    except OSError as error:
-        raise _refusal(error, nbytes) from error
-    return fd
-
-
-def _add_seals(fd: int, seals: int) -> None:
+def _open() -> int:
     if SEALS:
-        import fcntl  # noqa: PLC0415 - not everywhere
+        return os.memfd_create("llmos", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
 
-
-def _seals(fd: int) -> int:
-    """Return the seals of *fd*; none for what is no memfd."""
+def _seals(fd: int, add: int = 0) -> int:
+    """Add seals to *fd* and return those that it has; none where there are none, and for what is no memfd."""
     if not SEALS:
         return 0
     import fcntl  # noqa: PLC0415 - not everywhere
 
+    if add:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, add)
     try:
         return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:
         return 0
 
 
-def _refusal(error: OSError, nbytes: int) -> KernelError:
-    """Return the typed error for what the operating system said."""
-    if isinstance(error, PermissionError):
-        return PermissionDenied("this descriptor is only for reading", action="map", right="WRITE")
-    if error.errno in {errno.EMFILE, errno.ENFILE}:
-        return Overloaded("too many open files for one more region of memory")
-    return OutOfMemory(f"no room for {nbytes} bytes of shared memory: {error.strerror}", device="cpu", asked=nbytes)
+@contextlib.contextmanager
+def _typed(nbytes: int) -> Iterator[None]:
+    """Turn what the operating system says into a typed error."""
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionDenied(_READ_ONLY, action="map", right="WRITE") from error
+    except OSError as error:
+        message = f"no room for {nbytes} bytes of shared memory: {error.strerror}"
+        raise OutOfMemory(message, device="cpu", asked=nbytes) from error
