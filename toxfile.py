@@ -80,7 +80,7 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
         values: dict[str, Any] = {
             "description": f"the wheels of the kernel, the SDK and {name}",
             "deps": [],
-            "commands_pre": [Command(["python", "-m", "pip", "install", *parts])],
+            "commands_pre": [Command(["python", "-m", "pip", "install", "--quiet", *parts])],
             "commands": [Command(tests)],
         }
         state.conf.memory_seed_loaders[f"plugin-{name}"].append(MemoryLoader(**values))
