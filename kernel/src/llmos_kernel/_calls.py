@@ -88,5 +88,6 @@ def _callable(value: Any) -> Any:  # noqa: ANN401
             raise InvalidArgument(message, field="input", value=value, expected="module:name") from error
     if not callable(value):
         expected = "a callable or a reference module:name"
-        raise InvalidArgument(f"input must be {expected}, not {value!r:.80}", field="input", value=value, expected=expected)
+        message = f"input must be {expected}, not {value!r:.80}"
+        raise InvalidArgument(message, field="input", value=value, expected=expected)
     return value

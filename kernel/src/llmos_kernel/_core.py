@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llmos_kernel._drivers import RunDriver, running_task
+from llmos_kernel._drivers import running_task
 from llmos_kernel._events import Events
 from llmos_kernel._handles import Entry, Handle, Resource, Table, TaskHandle, handle_of
 from llmos_kernel._ledger import Account, Ledger
@@ -29,7 +29,8 @@ from llmos_kernel.clock import Clock
 from llmos_kernel.config import KernelConfig
 from llmos_kernel.contracts import Action, Decision, Policy, Router
 from llmos_kernel.errors import (
-    BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelStopped, PermissionDenied, PluginFailed,
+    BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelStopped, PermissionDenied,
+    PluginFailed,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Core:
         """Ask the policies; raise `PermissionDenied` if one denies, or fails."""
         for plugin, policy in self.policies:
             try:
-                decision = policy.check(Action(principal, name, resource, detail or {}))
+                decision: object = policy.check(Action(principal, name, resource, detail or {}))
                 denied = decision is Decision.DENY
                 wrong = None if isinstance(decision, Decision) else f"it answered {decision!r}"
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a policy that fails denies
@@ -199,7 +200,7 @@ class Core:
             return room
         return handle_of(seat, self.table.open(PortResource(seat, capacity), rights, seat))
 
-    def alloc_model(self, seat: Seat, served: Served, pinned: bool, state: dict[str, Any]) -> Any:  # noqa: ANN401, FBT001
+    def alloc_model(self, seat: Seat, served: Served, pinned: bool, state: dict[str, Any]) -> Any:  # noqa: ANN401
         """Open a handle to a model, once it is loaded."""
         self._enter(seat)
         driver = served.ready(state)
@@ -235,7 +236,7 @@ class Core:
         self.tasks[rec.id] = rec
         handle = TaskHandle(seat, self.table.open(rec, Right.RECV | Right.CANCEL | Right.TRANSFER, seat))
         if self.events.enabled:
-            self.events.emit("task.accepted", task=rec.id, kind=task.kind, model=served.name, process=seat.principal.process)
+            self.events.emit("task.accepted", task=rec.id, model=served.name, process=seat.principal.process)
         driver.accept(rec)
         return handle
 
@@ -314,13 +315,11 @@ class Core:
         """A ``call`` task that waits for its own child lends its row, or a full executor would wait for itself."""
         parent = running_task.get()
         if parent is not None and rec.parent is parent and not parent.lent and not parent.ended:
-            driver = parent.driver
-            if isinstance(driver, RunDriver):
-                driver.lend(parent, 1)
+            parent.driver.lend(parent, 1)
 
     def _take_back(self, rec: TaskRecord) -> None:
         parent = rec.parent
-        if parent is not None and parent.lent and running_task.get() is parent and isinstance(parent.driver, RunDriver):
+        if parent is not None and parent.lent and running_task.get() is parent:
             parent.driver.lend(parent, -1)
 
     # --- ends --------------------------------------------------------------------------------------------------
@@ -339,7 +338,7 @@ class Core:
         """Settle a task that has just ended.  Under the lock."""
         del self.tasks[rec.id]
         if rec.lent:
-            rec.driver.lend(rec, -1)  # type: ignore[attr-defined] - only a RunDriver lends
+            rec.driver.lend(rec, -1)
         rec.seat.account.give("tasks", 1)
         rec.served.unfinished -= 1
         rec.served.used_at = now

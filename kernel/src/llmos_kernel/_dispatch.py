@@ -2,10 +2,10 @@
 
 It starts no thread, reads no clock and calls no executor.  A driver (a thread, the simulator, a replay) repeats::
 
-    release = hear(now)                 # what happened since: arrivals, ends, room on ports, deadlines
-    plan = plan(now, limits)            # None: wait for `notes` or for `wake_at()`
-    begin(plan, answers, now)           # what the executor answered to admissions and preemptions
-    commit(plan, results, now)          # what the step produced; `crash` if it raised
+    release = hear(now)  # what happened since: arrivals, ends, room on ports, deadlines
+    plan = plan(now, limits)  # None: wait for `notes` or for `wake_at()`
+    begin(plan, answers, now)  # what the executor answered to admissions and preemptions
+    commit(plan, results, now)  # what the step produced; `crash` if it raised
 
 Only `notes` is touched by other threads.  Records are changed under the core's lock, which is never held while the
 scheduler runs.
@@ -50,7 +50,7 @@ class Dispatcher:
         self._deadlines: list[tuple[float, int, TaskRecord]] = []
         self._stalled: dict[int, TaskRecord] = {}
         self._patrol: float | None = None
-        """When to look for prepares that overran.  Kept when they end, so that each new one need not wake the driver."""
+        """When to look for prepares that overran.  Kept when they end: a new one then need not wake the driver."""
         self._plan_wake: float | None = None
 
     # --- hearing -----------------------------------------------------------------------------------------------
@@ -115,13 +115,15 @@ class Dispatcher:
             self._preparing.popleft()
         timeout = self._core.config.plugin_timeout
         while self._patrol is not None and self._patrol <= now:
-            rec = self._preparing[0] if self._preparing else None
-            self._patrol = rec.accepted + timeout if rec else None
-            if rec and rec.accepted + timeout <= now:
+            if not self._preparing:
+                self._patrol = None
+                break
+            rec = self._preparing[0]
+            self._patrol = rec.accepted + timeout
+            if self._patrol <= now:
                 self._preparing.popleft()
                 message = f"preparing task {rec.id} took more than {timeout} s: a processor or {self._model} blocks"
                 rec.end(now, error=PluginFailed(message, plugin=self._model, seconds=timeout))
-                self._patrol = now
         patience = self._core.config.stall_timeout
         for rec in list(self._stalled.values()):
             if rec.stalled is not None and rec.stalled + patience <= now:
@@ -324,7 +326,7 @@ class Dispatcher:
             return True
         return False
 
-    def crash(self, plan: Plan, error: Exception, now: float) -> None:
+    def crash(self, plan: Plan, error: BaseException, now: float) -> None:
         """The step raised: its tasks are lost, the others are not."""
         with self._lock:
             for id, _ in plan.prefill + plan.decode:
@@ -340,7 +342,7 @@ def deliver(rec: TaskRecord, result: Result, now: float) -> None:
         rec.end(now, finish=result.finish, value=result.value)
 
 
-def crashed(model: str, error: Exception) -> KernelError:
+def crashed(model: str, error: BaseException) -> KernelError:
     """Return what a task's owner is told about *error*: typed errors as they are, others as a crash."""
     if isinstance(error, KernelError):
         return error

@@ -43,6 +43,7 @@ class Driver(abc.ABC):
         self._armed: float | None = 0.0
         """Until when the thread sleeps; 0 while it is awake."""
         self._closing = False
+        self._lent = 0
         self._output = Workers(f"llmos-{model}-output", 1)
         self.thread = threading.Thread(target=self._run, name=f"llmos-{model}", daemon=True)
 
@@ -66,6 +67,13 @@ class Driver(abc.ABC):
     def task_ended(self, rec: TaskRecord) -> None:
         """A task of this driver ended, by whatever cause.  Under the core's lock."""
         self.note("ended", rec)
+
+    def lend(self, rec: TaskRecord, places: int) -> None:
+        """Lend the row of a task that waits for its child (1), or take it back (-1).  Under the core's lock."""
+        self._lent += places
+        rec.lent = places > 0
+        rec.seat.account.give("tasks", places)
+        self._bell.ring()
 
     def close(self) -> None:
         """Let the thread end once its step returned."""
@@ -152,13 +160,14 @@ class Driver(abc.ABC):
         self._output.submit(lambda: self._filtered(rec, result, rec.filters or []))
 
     def _filtered(self, rec: TaskRecord, result: Result, filters: list[tuple[str, TextFilter]]) -> None:
-        text, name, failure = result.text, "", None
+        text, failure = result.text, None
         ending = result.finish is not None or result.error is not None
-        try:
-            for name, stage in filters:
+        for name, stage in filters:
+            try:
                 text = stage.feed(text) + (stage.end() if ending else "")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            failure = error if isinstance(error, KernelError) else failed(f"processor:{name}", "filter", error)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                failure = error if isinstance(error, KernelError) else failed(f"processor:{name}", "filter", error)
+                break
         with self.core.lock:
             if rec.ended:
                 return
@@ -240,7 +249,6 @@ class RunDriver(Driver):
         super().__init__(core, model, executor, plugin, scheduler)
         self._rows: dict[int, Callable[[], object]] = {}
         """What is running, and how to cancel it."""
-        self._lent = 0
         self._runners = Workers(f"llmos-{model}-run", 2**20)
         self._loop: LoopThread | None = None
         self._coroutine = inspect.iscoroutinefunction(executor.run)
@@ -248,13 +256,6 @@ class RunDriver(Driver):
     def threads(self) -> list[threading.Thread]:
         """Return the threads that end after `close`."""
         return [*super().threads(), *self._runners.threads, *([self._loop.thread] if self._loop else ())]
-
-    def lend(self, rec: TaskRecord, places: int) -> None:
-        """Lend the row of a task that waits for its child (1), or take it back (-1).  Under the core's lock."""
-        self._lent += places
-        rec.lent = places > 0
-        rec.seat.account.give("tasks", places)
-        self._bell.ring()
 
     def _close(self) -> None:
         self._runners.close()

@@ -10,7 +10,7 @@ entry knows exactly its live children; a free place has a generation that no han
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from llmos_kernel._events import Events
 from llmos_kernel.api import Right, check_type
@@ -99,8 +99,7 @@ class Table:
 
     def check(self, seat: Seat, handle: Handle, need: int) -> Entry:
         """Return the entry behind *handle* if *seat* owns it and it has one of the rights in *need*."""
-        if not isinstance(handle, Handle):
-            check_type("handle", handle, Handle, "a handle")
+        check_type("handle", handle, Handle, "a handle")
         entry = self.at(handle._index, handle._generation)  # noqa: SLF001
         if entry is None:
             raise HandleRevoked("the handle was closed, revoked or transferred")
@@ -187,7 +186,7 @@ class Handle:
     def __init__(self, seat: Seat, entry: Entry) -> None:
         self._seat, self._index, self._generation = seat, entry.index, entry.generation
 
-    def __enter__(self) -> Handle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

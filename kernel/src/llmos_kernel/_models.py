@@ -8,13 +8,12 @@ wants the model meanwhile waits on the same `WaitList`.
 from __future__ import annotations
 
 import difflib
+import functools
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from llmos_kernel._drivers import Driver, RunDriver, StepDriver, crashed
+from llmos_kernel._drivers import Driver, RunDriver, StepDriver
 from llmos_kernel._handles import Resource
 from llmos_kernel._waiting import WaitList
 from llmos_kernel.contracts import Candidate, Footprint, ModelSpec, RunExecutor, StepExecutor
@@ -182,7 +181,7 @@ class Served:
         """Forget a context.  Under the lock."""
         self.contexts -= 1
         if self.driver is not None:
-            self._core.workers.submit(lambda executor=self.driver.executor: executor.release([id]))
+            self._core.workers.submit(functools.partial(self.driver.executor.release, [id]))
 
 
 class Models:
@@ -199,10 +198,10 @@ class Models:
         for spec in specs:
             known = self._served.get(spec.name)
             if known is not None and known.spec != spec:
-                raise InvalidArgument(
-                    f"the model name {spec.name!r} is taken (by {known.spec.distribution or known.spec.path or 'another'})",
-                    field="name", value=spec.name, expected="a name that no other model has",
-                )  # fmt: skip
+                owner = known.spec.distribution or known.spec.path or "another"
+                message = f"the model name {spec.name!r} is taken by {owner}"
+                expected = "a name that no other model has"
+                raise InvalidArgument(message, field="name", value=spec.name, expected=expected)
             self._served.setdefault(spec.name, Served(self._core, spec))
             for alias in spec.aliases:
                 self._aliases.setdefault(alias, spec.name)

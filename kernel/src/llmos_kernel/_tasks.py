@@ -1,7 +1,7 @@
 """Tasks as the kernel keeps them.
 
 `TaskRecord.end` is the only way to an end, and it works once: whoever comes first (the dispatcher, a canceller, a
-deadline, a stopping kernel) writes the terminal event, and everybody later is told False.  Called under the core's lock.
+deadline, a stopping kernel) writes the terminal event, and everybody later is told False.  Under the core's lock.
 """
 
 from __future__ import annotations

@@ -121,14 +121,14 @@ class Workers:
 
     def _work(self) -> None:
         while True:
+            job: Callable[[], Any]
             with self._lock:
-                job = self._jobs.popleft() if self._jobs else None
-                if job is None:
-                    if not self._open:
-                        return
+                if self._jobs:
+                    job = self._jobs.popleft()
+                elif self._open:
                     waiter = ThreadWaiter()
                     self._idle.append(waiter)
-            if job is None:
-                waiter.lock.acquire()
-            else:
-                job()
+                    job = waiter.lock.acquire
+                else:
+                    return
+            job()

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from llmos_kernel._handles import Handle, TaskHandle
 from llmos_kernel.api import MAX_SECONDS, Message, Receipt, Task, check_number
@@ -62,7 +62,8 @@ class LoopWaiter:
         bell = _bells.get(loop)
         if bell is None:
             bell = _bells[loop] = _LoopBell(loop)
-        self._bell, self.future = bell, loop.create_future()
+        self._bell = bell
+        self.future: asyncio.Future[bool] = loop.create_future()
 
     def wake(self) -> bool:
         """Let the coroutine go on."""
@@ -72,7 +73,12 @@ class LoopWaiter:
 async def expired(waiter: LoopWaiter, clock: Clock, until: float) -> bool:
     """Wait to be woken (False) or for the time *until* (True)."""
     future = waiter.future
-    cancel = clock.call_at(asyncio.get_running_loop(), until, lambda: future.done() or future.set_result(True))
+
+    def expire() -> None:
+        if not future.done():
+            future.set_result(True)
+
+    cancel = clock.call_at(asyncio.get_running_loop(), until, expire)
     try:
         return await future
     finally:
@@ -82,7 +88,7 @@ async def expired(waiter: LoopWaiter, clock: Clock, until: float) -> bool:
 class AsyncProcess(Calls):
     """As `Process`, with coroutines.  Cancelling a call cancels only that call."""
 
-    async def __aenter__(self) -> AsyncProcess:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -229,7 +229,7 @@ class StepExecutor(Executor):
         Tasks that run in it come to `prepare` with the context's id as their target.
         """
         message = f"this model keeps no contexts (asked for context {id} of {tokens} tokens)"
-        raise InvalidArgument(message, field="request", value="Context", expected="a model whose executor keeps contexts")
+        raise InvalidArgument(message, field="request", value="Context", expected="a model that keeps contexts")
 
     def interrupt(self) -> None:
         """Cut a running step short; its rows are ended or repeated.  Any thread, concurrently with `step`."""

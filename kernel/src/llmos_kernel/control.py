@@ -14,14 +14,14 @@ import attrs
 
 from llmos_kernel._handles import Handle
 from llmos_kernel._ports import PortResource
-from llmos_kernel.api import Message, Right, number, text
+from llmos_kernel.api import Message, number, text
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import (
     Cancelled, HandleRevoked, InvalidArgument, KernelError, ModelUnavailable, NotFound, PluginFailed, PortBroken,
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from llmos_kernel._core import Core, Seat
+    from llmos_kernel._core import Core
     from llmos_kernel._models import Served
     from llmos_kernel._tasks import TaskRecord
 
@@ -216,8 +216,8 @@ class ControlPort(PortResource):
         served = self._core.models.find(name)
         with self._core.lock:
             if served.driver is not None and not served.idle:
-                message = f"{served.name} is in use: {served.unfinished} tasks, {served.contexts} contexts, {served.pins} pins"
-                raise ModelUnavailable(message, model=served.name)
+                uses = f"{served.unfinished} tasks, {served.contexts} contexts, {served.pins} pins"
+                raise ModelUnavailable(f"{served.name} is in use: {uses}", model=served.name)
             driver = served.detach()
         driver.thread.join()
 
@@ -236,7 +236,8 @@ class ControlPort(PortResource):
             states: dict[str, int] = {}
             for rec in core.tasks.values():
                 states[rec.state] = states.get(rec.state, 0) + 1
-            devices = {name: {"used": core.ledger.used[name], "limit": core.ledger.limits[name]} for name in core.ledger.used}
+            limits = core.ledger.limits
+            devices = {name: {"used": used, "limit": limits[name]} for name, used in core.ledger.used.items()}
             return {
                 "state": core.state, "processes": len(core.seats), "handles": len(core.table), "tasks": states,
                 "devices": devices, "events_dropped": core.events.dropped,

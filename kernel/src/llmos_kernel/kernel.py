@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable
+from typing import Self
 
 from llmos_kernel._calls import CALL_MODEL, CallBackend
 from llmos_kernel._core import Core, MemoryResource, Seat
@@ -49,14 +50,14 @@ class Kernel:
         self._core.models = Models(self._core)
         self.plugins.on_change = self._plugin_changed
 
-    def __enter__(self) -> Kernel:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    async def __aenter__(self) -> Kernel:
+    async def __aenter__(self) -> Self:
         self.start()
         return self
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Self
 
 from llmos_kernel._core import ALL, Core, Seat
 from llmos_kernel._handles import Handle, ReplyHandle, TaskHandle
@@ -155,7 +155,7 @@ class Process(Calls):
     if none is given) with `DeadlineExceeded`.
     """
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -181,7 +181,9 @@ class Process(Calls):
         handle: TaskHandle = self._wait(self._schedule(task), timeout)
         return handle
 
-    def send(self, to: Handle, body: object, handles: Iterable[Handle] = (), *, timeout: float | None = None) -> Receipt:
+    def send(
+        self, to: Handle, body: object, handles: Iterable[Handle] = (), *, timeout: float | None = None
+    ) -> Receipt:
         """Put a message on a port; waits while it is full.  *handles* move to the receiver.
 
         Raises `PortBroken` if nobody is left to read, `HandleRevoked`, `PermissionDenied`, `BudgetExceeded`.
