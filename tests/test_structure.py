@@ -11,14 +11,14 @@ from types import ModuleType
 import pytest
 from packaging.requirements import Requirement
 
-from tests.code_size import code_lines, functions
+from tests.source import code_lines, functions, imports
 from tests.workspace import DISTRIBUTIONS, KERNEL, PLUGINS, ROOT, SDK, Distribution, tracked
 
 TOP_LEVEL = set(
     "kernel sdk plugins tests docs plugin-template changelog.d pyproject.toml tox.ini toxfile.py requirements.txt "
     "README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md".split()
 )
-VAGUE = {"common", "helper", "helpers", "misc", "util", "utils"}
+VAGUE = {"helper", "helpers", "misc", "util", "utils"}
 TEXT = {".cfg", ".ini", ".json", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
 SOMEBODYS_PATH = re.compile(r"(?<![\w.~}])/(home|opt|root|srv|Users|work)/\w")
 
@@ -128,6 +128,20 @@ def test_arrows(dist: Distribution) -> None:
     else:
         assert "llmos" not in ours
         assert ours & {"llmos-kernel", "llmos-sdk"}
+
+
+@each_distribution
+def test_only_public_names_cross(dist: Distribution) -> None:
+    """A distribution imports from another only what begins with no underscore."""
+    ours = {other.package for other in DISTRIBUTIONS} - {dist.package}
+    found = [
+        f"{path.name}: {name}"
+        for path in dist.modules
+        for name in imports(path.read_text("utf-8"))
+        if name.partition(".")[0] in ours and any(part.startswith("_") for part in name.split("."))
+    ]
+
+    assert [] == found
 
 
 def test_kernel_dependencies() -> None:

@@ -1,4 +1,4 @@
-"""Counts lines of code: what is left of a file without docstrings, comments and blank lines."""
+"""Reads Python files without running them: how much code they hold, and what they import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOTHING = {
 
 
 def code_lines(source: str) -> set[int]:
-    """Return the numbers of the lines that hold code."""
+    """Return the numbers of the lines that hold code: no docstrings, comments or blank lines."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in _NOTHING:
@@ -31,3 +31,12 @@ def functions(source: str) -> Iterator[tuple[str, int]]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name, len(lines & set(range(node.lineno, (node.end_lineno or node.lineno) + 1)))
+
+
+def imports(source: str) -> Iterator[str]:
+    """Yield the dotted names that a file imports, wherever in it it does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
