@@ -6,7 +6,6 @@ import json
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -81,13 +80,14 @@ class Installation:
         """Run the command line where these packages are installed."""
         return llmos(*arguments, cwd=self.home, settings={"PYTHONPATH": str(self.packages)})
 
-    def plugins(self) -> dict[str, Any]:
-        """Return what ``llmos plugins list`` says of each distribution."""
+    def state(self, distribution: str, plugin: str) -> str:
+        """Return the state that ``llmos plugins list`` gives the *plugin* (``kind:name``) of *distribution*."""
         done = self.llmos("plugins", "list", "--json")
 
         assert done.returncode == 0, done.stderr
         records = json.loads(done.stdout)
-        return {record["distribution"]: record for record in records}
+        (found,) = (record for record in records if (record["distribution"], record["key"]) == (distribution, plugin))
+        return str(found["state"])
 
 
 def add_all(installation: Installation) -> None:
