@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engines import with_torch
+import torch_engine
 from tiny_corpus import TASKS, Split, held_out
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(options.checkpoint)
     model = AutoModelForCausalLM.from_pretrained(options.checkpoint, dtype=torch.float32)
-    ours = with_torch(options.checkpoint)
+    ours = torch_engine.load(options.checkpoint)
     different = 0
     examples = [e for task in TASKS for e in held_out(task, Split.PHRASING, 9, options.count)]
     for example in examples:
@@ -34,7 +34,7 @@ def main() -> None:
             different += chat != example.prompt()
         written = model.generate(ids, max_new_tokens=200, do_sample=False)[0, ids.shape[1] :]
         theirs = tokenizer.decode(written, skip_special_tokens=True)
-        different += theirs != ours([example.prompt()], 200)[0]
+        different += theirs != ours([example], 200)[0]
     print(f"{len(examples)} texts, {different} differences")
     raise SystemExit(different > 0)
 

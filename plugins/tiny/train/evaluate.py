@@ -1,6 +1,6 @@
 """Measure a checkpoint, or a model folder, on texts that were kept from the training.
 
-    python evaluate.py checkpoint                              # the checkpoint, with torch
+    python evaluate.py checkpoint                                       # the checkpoint, with torch
     python evaluate.py checkpoint --folder ../src/llmos_tiny/model      # the model folder, with llmos
 
 Every task has two test sets, *combination* (unseen content, known wording) and *phrasing* (unseen wording), in three
@@ -11,15 +11,17 @@ characters and comes to an end.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from engines import Continue, with_torch
 from tiny_corpus import BOS, TASKS, Example, Split, held_out, is_grammatical
 
+Continue = Callable[[list[Example], int], list[str | None]]
 LIMITS = {"story": 200, "chat": 60}
 BEGIN, FINISH = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -37,7 +39,7 @@ def measure(run: Continue, task: str, split: Split, seed: int, count: int) -> tu
     """Return the score on one test set, and the first failures."""
     examples = held_out(task, split, seed, count)
     limit = LIMITS.get(task.split("-", maxsplit=1)[0], 48)
-    written = run([e.prompt() for e in examples], limit)
+    written = run(examples, limit)
     right = [score(e, w) for e, w in zip(examples, written, strict=True)]
     wrong = [
         {"prompt": e.prompt().removeprefix(BOS), "expected": e.answer, "written": w or "(no end)"}
@@ -96,10 +98,11 @@ def main() -> None:
     parser.add_argument("--failures", type=int, default=0, help="show so many failures of each test set")
     options = parser.parse_args()
     start = time.time()
-    tasks = evaluate(with_torch(options.checkpoint), options)
+    engine = importlib.import_module("folder_engine" if options.folder else "torch_engine")
+    tasks = evaluate(engine.load(options.folder or options.checkpoint), options)
     report = {
         "training": json.loads((options.checkpoint / "training.json").read_text()),
-        "engine": "torch, bfloat16 weights computed in float32",
+        "measured": "model folder, by llmos" if options.folder else "checkpoint, by torch",
         "count": options.count,
         "seeds": options.seeds,
         "tasks": tasks,

@@ -12,5 +12,6 @@ OUT=${OUT:-checkpoint}
 TOKENS=${TOKENS:-20000000}
 
 "$PYTHON" train.py "$OUT" --tokens "$TOKENS" --seed 1
-"$PYTHON" evaluate.py "$OUT" --out results.json --card ../MODEL_CARD.md
 "$PYTHON" export.py "$OUT"
+"$PYTHON" evaluate.py "$OUT" --folder ../src/llmos_tiny/model --out results.json --card ../MODEL_CARD.md
+"$PYTHON" export.py "$OUT"  # again: the card has its figures now

@@ -1,4 +1,4 @@
-"""What runs a model for the evaluation."""
+"""Runs a checkpoint for the evaluation, with torch: weights as stored, computed in 32 bits."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from model import Llama, Shape, generate
 from safetensors.torch import load_file
+from tiny_corpus import END, SPECIALS, Example
 from tokenizers import Tokenizer
 
-from model import Llama, Shape, generate
-from tiny_corpus import END, SPECIALS
 
-Continue = Callable[[list[str], int], list[str | None]]
-"""From prompts and a limit of tokens to what the model writes; None where it does not come to an end."""
-
-
-def with_torch(checkpoint: Path) -> Continue:
-    """Load a checkpoint with torch: weights as stored, computed in 32 bits."""
+def load(checkpoint: Path) -> Callable[[list[Example], int], list[str | None]]:
+    """Return what continues examples up to a limit of tokens; None stands for a text that does not come to an end."""
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     model = Llama(Shape.read(json.loads((checkpoint / "config.json").read_text())))
     model.load_state_dict({k: v.float() for k, v in load_file(str(checkpoint / "model.safetensors")).items()})
     torch.set_num_threads(1)
     end = SPECIALS.index(END)
 
-    def run(prompts: list[str], limit: int) -> list[str | None]:
-        ids = [tokenizer.encode(p, add_special_tokens=False).ids for p in prompts]
+    def run(examples: list[Example], limit: int) -> list[str | None]:
+        ids = [tokenizer.encode(e.prompt(), add_special_tokens=False).ids for e in examples]
         with torch.inference_mode():
             written = generate(model, ids, limit, end)
         return [tokenizer.decode(w) if len(w) < limit else None for w in written]
