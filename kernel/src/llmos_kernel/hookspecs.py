@@ -10,17 +10,7 @@ from typing import Any
 
 import pluggy
 
-from llmos_kernel.contracts import (
-    Backend,
-    Event,
-    Exporter,
-    ModelSpec,
-    Policy,
-    Processor,
-    Router,
-    Scheduler,
-    Store,
-)  # fmt: skip
+from llmos_kernel.contracts import Backend, Event, Exporter, ModelSpec, Policy, Processor, Router, Scheduler, Store
 
 hookspec = pluggy.HookspecMarker("llmos")
 hookimpl = pluggy.HookimplMarker("llmos")
