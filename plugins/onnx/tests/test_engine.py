@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def executor(request: pytest.FixtureRequest, model_folder: Callable[[str, str], 
     return load(model_folder(name, weights), slots=8, context=256, threads=2)
 
 
-def alone(executor: OnnxExecutor, prompt: list[int], **params: object) -> list[int]:
+def alone(executor: OnnxExecutor, prompt: list[int], **params: Any) -> list[int]:
     """Return what *prompt* gives when nothing else runs."""
     driver = Driver(executor)
     row = driver.add(0, prompt, **({"max_tokens": TOKENS, "ignore_eos": True} | params))
@@ -40,7 +41,7 @@ def alone(executor: OnnxExecutor, prompt: list[int], **params: object) -> list[i
 
 
 @pytest.mark.parametrize("params", [{}, SAMPLED], ids=["greedy", "sampled"])
-def test_ragged_batch(executor: OnnxExecutor, params: dict[str, float]) -> None:
+def test_ragged_batch(executor: OnnxExecutor, params: dict[str, Any]) -> None:
     """Eight requests that join and leave at different times get the tokens that each gets alone."""
     asked = prompts(12)
     expected = [alone(executor, prompt, seed=index, **params) for index, prompt in enumerate(asked)]
@@ -59,7 +60,7 @@ def test_ragged_batch(executor: OnnxExecutor, params: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("how", ["keep", "swap", "drop"])
 @pytest.mark.parametrize("params", [{}, SAMPLED], ids=["greedy", "sampled"])
-def test_preemption(executor: OnnxExecutor, how: Preemption, params: dict[str, float]) -> None:
+def test_preemption(executor: OnnxExecutor, how: Preemption, params: dict[str, Any]) -> None:
     """Requests that are preempted again and again, in the prompt and after it, get the tokens that each gets alone."""
     asked = prompts(6)
     expected = [alone(executor, prompt, seed=index, **params) for index, prompt in enumerate(asked)]

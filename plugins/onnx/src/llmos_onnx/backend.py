@@ -57,8 +57,8 @@ class Options:
     threads: int = 0
     """Threads within an operator; by default one per core, at most one per attention head.  More than one per head
     lets attention split its sums differently for different batches, and tokens may then depend on the batch."""
-    step_tokens: int = _STEP_TOKENS
-    """Most tokens of one step: a longer prompt is computed in chunks between which others decode."""
+    step_tokens: int = 0
+    """Most tokens of one step, by default 512: a longer prompt is computed in chunks between which others decode."""
     provider: str = "auto"
     """``auto``, ``cpu`` or ``cuda``; ``auto`` takes what the folder's formats run on."""
 
@@ -72,10 +72,10 @@ class Options:
             context=fields.integer("context", 2, 2**24, default=0),
             kv_bytes=fields.integer("kv_bytes", 1, 2**50, default=_KV_BYTES),
             threads=fields.integer("threads", 1, 1024, default=0),
-            step_tokens=fields.integer("step_tokens", 1, 2**24, default=_STEP_TOKENS),
+            step_tokens=fields.integer("step_tokens", 1, 2**24, default=0),
             provider=fields.choice("provider", ("auto", "cpu", "cuda"), default="auto"),
         )
-        if options.step_tokens < options.slots:
+        if 0 < options.step_tokens < options.slots:
             raise fields.refuse("step_tokens", f"at least slots ({options.slots}): a step decodes every slot")
         return options
 
@@ -114,7 +114,7 @@ class OnnxBackend(Backend):
             prompts=Prompts(manifest, codec, template, size.context),
             pool=pool,
             runner=Runner(session, ort.RunOptions(), pool, manifest.shape.vocab),
-            step_tokens=max(options.step_tokens, size.slots),
+            step_tokens=max(options.step_tokens or _STEP_TOKENS, size.slots),
             facts=_facts(manifest, session, threads, ort.__version__),
         )
         return OnnxExecutor(parts)
@@ -152,7 +152,7 @@ def _session(
         formats = f"{folder.manifest.weights} weights and a {folder.manifest.kv} cache"
         raise refusal(model, "options: provider", provider, f"cpu or auto: a folder with {formats} runs on the CPU")
     # Without VNNI, 8-bit products saturate unless this is set; with it, nothing changes.
-    options = session_options(ort, threads, {"session.x64quantprecision": "1"})
+    options = session_options(ort, threads, {})
     options.add_external_initializers_from_files_in_memory(*folder.external_files())
     try:
         session: onnxruntime.InferenceSession = ort.InferenceSession(folder.graph, options, providers=[CPU])

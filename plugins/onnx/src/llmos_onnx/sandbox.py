@@ -293,16 +293,24 @@ class Environment(ImmutableSandboxedEnvironment):
                 raise TemplateRefused(f"it makes a number of more than {_MAX_BITS} bits")
         return _meter.get().value(super().call_binop(context, operator, left, right))
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ANN401
+        """Say whether a template may have *attr* of *obj*; of strings, only what is on their list."""
+        return super().is_safe_attribute(obj, attr, value) and (not isinstance(obj, str) or attr in _STRING_METHODS)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:  # noqa: ANN401
+        """Refuse at once; Jinja's own answer prints as an empty string."""
+        raise TemplateRefused(f"it reaches for {attribute!r} of {type(obj).__name__}")
+
+    def wrap_str_format(self, value: Any) -> None:  # noqa: ANN401
+        """Return nothing: formatting methods are not on the list, so there is none to make safe."""
+
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, N805, PYI063 - as the base class
-        """Call what a template may call, methods of strings by their own list."""
+        """Call what a template may call; methods that grow are replaced by metered ones."""
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         meter = _meter.get()
         meter.charge(1)
-        if isinstance(owner, str):
-            if name not in _STRING_METHODS:
-                raise TemplateRefused(f"it calls {name!r} on a string")
-            if name in _GROWING:
-                return meter.value(_GROWING[name](owner, *args, **kwargs))
+        if isinstance(owner, str) and name in _GROWING:
+            return meter.value(_GROWING[name](owner, *args, **kwargs))
         return meter.value(super().call(__context, __obj, *args, **kwargs))
 
 

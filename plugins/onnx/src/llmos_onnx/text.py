@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from llmos_kernel.errors import InvalidArgument, ModelUnavailable
 
 _UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
-# A character has at most four bytes, so at most three of them can be waiting, one U+FFFD each.
+# A character has at most four bytes, so at most three ids can wait for the next one, and show up to three U+FFFD.
 _MOST_UNFINISHED: Final = 3
 _LONGEST_WINDOW: Final = 64
 _CONTEXT: Final = 8
@@ -109,7 +109,11 @@ class Detokenizer:
         self._window.append(id)
         self._new += 1
         text = self._codec.decode(self._window)
-        stable = len(text) - min(len(text) - len(text.rstrip(_UNFINISHED)), _MOST_UNFINISHED)
+        waiting = len(text) - len(text.rstrip(_UNFINISHED))
+        if self._new > _MOST_UNFINISHED:
+            # So many ids would have finished any character: what waits longer is broken, but for its very end.
+            waiting = min(waiting, _MOST_UNFINISHED)
+        stable = len(text) - waiting
         piece = text[self._emitted : stable]
         self._emitted = max(self._emitted, stable)
         if piece and stable == len(text):
