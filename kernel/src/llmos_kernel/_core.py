@@ -10,7 +10,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -23,20 +23,21 @@ from llmos_kernel._memory import Region
 from llmos_kernel._models import ContextResource, ModelResource
 from llmos_kernel._ports import PortResource
 from llmos_kernel._tasks import TaskRecord
-from llmos_kernel._waiting import ThreadWaiter, WaitList, Workers
+from llmos_kernel._waiting import ThreadWaiter, Waiter, WaitList, Workers
 from llmos_kernel.api import Budget, Credentials, Message, Principal, Receipt, Right, Task
 from llmos_kernel.clock import Clock
 from llmos_kernel.config import KernelConfig
 from llmos_kernel.contracts import Action, Decision, Policy, Router
 from llmos_kernel.errors import (
-    BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelStopped, PermissionDenied,
-    PluginFailed,
+    BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelError, KernelStopped,
+    PermissionDenied, PluginFailed,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from llmos_kernel._models import Models, Served
     from llmos_kernel.plugins import Plugins
 
+W = TypeVar("W", bound=Waiter)
 ALL = Right.SEND | Right.RECV | Right.DUPLICATE | Right.TRANSFER
 
 
@@ -96,44 +97,64 @@ class Core:
 
     def wait(self, attempt: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ANN401
         """Repeat *attempt* until it does not ask to wait, or raise `DeadlineExceeded`."""
-        until: float | None = None
+        waiter, until = None, None
         while True:
-            with self.lock:
-                got = attempt(*arguments)
-                if got.__class__ is not WaitList:
-                    return got
-                waiter = ThreadWaiter()
-                got.join(waiter)
-            if until is None:
-                timeout = self.config.timeout if timeout is None else timeout
-                until = self.clock.now() + timeout
-            if not self.clock.wait(waiter.lock, until):
-                with self.lock:
-                    got.leave(waiter)
-                raise DeadlineExceeded(f"nothing happened for {timeout} s", seconds=timeout)
+            got, waiter = self._try(attempt, arguments, waiter, ThreadWaiter)
+            if waiter is None:
+                return got
+            timeout = self.config.timeout if timeout is None else timeout
+            until = self.clock.now() + timeout if until is None else until
+            try:
+                if not self.clock.wait(waiter.lock, until):
+                    raise DeadlineExceeded(f"nothing happened for {timeout} s", seconds=timeout)
+            except BaseException:
+                self._give_up(waiter)
+                raise
 
     async def wait_async(self, attempt: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ANN401
         """Do the same without blocking the event loop.  A cancelled call consumes nothing."""
         from llmos_kernel.aio import LoopWaiter, expired  # noqa: PLC0415 - asyncio costs 100 ms to import
 
-        until: float | None = None
+        waiter, until = None, None
         while True:
-            with self.lock:
-                got = attempt(*arguments)
-                if got.__class__ is not WaitList:
-                    return got
-                waiter = LoopWaiter()
-                got.join(waiter)
-            if until is None:
-                timeout = self.config.timeout if timeout is None else timeout
-                until = self.clock.now() + timeout
+            got, waiter = self._try(attempt, arguments, waiter, LoopWaiter)
+            if waiter is None:
+                return got
+            timeout = self.config.timeout if timeout is None else timeout
+            until = self.clock.now() + timeout if until is None else until
             try:
                 if await expired(waiter, self.clock, until):
                     raise DeadlineExceeded(f"nothing happened for {timeout} s", seconds=timeout)
             except BaseException:
-                with self.lock:
-                    got.leave(waiter)
+                self._give_up(waiter)
                 raise
+
+    def _try(
+        self, attempt: Callable[..., Any], arguments: tuple[Any, ...], woken: W | None, kind: Callable[[], W]
+    ) -> tuple[Any, W | None]:
+        """Attempt once; return what came of it, or a waiter to try again with.  *woken* is the one before."""
+        with self.lock:
+            if woken is not None and woken.lender is not None:
+                woken.lender.driver.lend(woken.lender, -1)
+            try:
+                got = attempt(*arguments)
+            except BaseException:
+                if woken is not None:
+                    woken.room.wake()  # what woke this call is for the next one
+                raise
+            if got.__class__ is not WaitList:
+                return got, None
+            waiter = kind()
+            got.join(waiter)
+            if waiter.lender is not None:
+                waiter.lender.driver.lend(waiter.lender, 1)
+            return None, waiter
+
+    def _give_up(self, waiter: Waiter) -> None:
+        with self.lock:
+            waiter.room.leave(waiter)
+            if waiter.lender is not None:
+                waiter.lender.driver.lend(waiter.lender, -1)
 
     # --- authority ---------------------------------------------------------------------------------------------
 
@@ -151,13 +172,13 @@ class Core:
                 message = f"policy {plugin} denies {name} on {resource}{why}"
                 raise PermissionDenied(message, action=name, resource=resource, policy=plugin)
 
-    def demand_running(self) -> None:
-        """Raise `KernelStopped` unless the kernel runs."""
-        if self.state != "running":
+    def demand_running(self, *, drain: bool = False) -> None:
+        """Raise `KernelStopped` unless the kernel runs, or (with *drain*) lets accepted tasks go on to their end."""
+        if self.state != "running" and not (drain and self.state == "draining"):
             raise KernelStopped(f"the kernel is {self.state}", state=self.state)
 
     def _enter(self, seat: Seat) -> None:
-        self.demand_running()
+        self.demand_running(drain=True)
         if not seat.open:
             raise HandleRevoked("the process is closed")
         while self.dropped:
@@ -210,16 +231,23 @@ class Core:
         return handle_of(seat, self.table.open(resource, Right.RUN | Right.DUPLICATE | Right.TRANSFER, seat))
 
     def alloc_context(self, seat: Seat, served: Served, id: int, nbytes: int) -> Any:  # noqa: ANN401
-        """Charge a context that the executor has opened."""
-        self._enter(seat)
-        if (room := seat.account.take("nbytes", nbytes)) is not None:
-            return room
+        """Charge a context that the executor has opened; it does not wait for room, because it holds some there."""
+        try:
+            self._enter(seat)
+            if seat.account.take("nbytes", nbytes) is not None:
+                limit = seat.account.budget.nbytes
+                message = f"a context of {nbytes} bytes has no room beside what the process holds"
+                raise BudgetExceeded(message, resource="nbytes", asked=nbytes, limit=limit)
+        except KernelError:
+            served.close_context(id)
+            raise
         rights = Right.RUN | Right.TRANSFER
         return handle_of(seat, self.table.open(ContextResource(seat, served, id, nbytes), rights, seat))
 
     def schedule(self, seat: Seat, task: Task, served: Served, context: int | None, state: dict[str, Any]) -> Any:  # noqa: ANN401
         """Accept *task* for *served*, once its model is loaded and the process has room."""
         self._enter(seat)
+        self.demand_running()
         driver = served.ready(state)
         if driver.__class__ is WaitList:
             return driver
@@ -230,7 +258,8 @@ class Core:
         if (room := seat.account.take("tasks", 1)) is not None:
             return room
         rec = TaskRecord(next(self.numbers), task, seat, driver, now)
-        rec.context, rec.parent = context, running_task.get()
+        rec.context, parent = context, running_task.get()
+        rec.parent = parent.id if parent is not None and parent.seat.core is self else None
         served.unfinished += 1
         rec.served = served
         self.tasks[rec.id] = rec
@@ -246,6 +275,8 @@ class Core:
         entry = self.table.check(seat, to, Right.SEND | Right.SEND_ONCE)
         port = entry.resource
         moving = tuple(self._movable(seat, handle, entry) for handle in handles) if handles else ()
+        if len({*moving}) < len(moving):
+            raise InvalidArgument("handles names one twice", field="handles", expected="each handle once")
         if (room := port.ready()) is not None:
             return room
         self._bill(moving, port.seat)
@@ -299,10 +330,11 @@ class Core:
     def _recv_event(self, entry: Entry, rec: TaskRecord) -> Any:  # noqa: ANN401
         port = rec.channel()
         if not port.items:
-            self.demand_running()
-            self._lend(rec)
+            self.demand_running(drain=True)
+            # A `call` task that waits for its own child lends its row, or a full executor would wait for itself.
+            parent = running_task.get()
+            port.readers.lender = parent if parent is not None and parent.id == rec.parent else None
             return port.readers
-        self._take_back(rec)
         event = port.items.popleft()
         port.room.wake()
         if rec.stalled is not None and not rec.full:
@@ -310,17 +342,6 @@ class Core:
         if not port.items and rec.ended:
             self.table.revoke(entry)
         return Message(self.seat.principal, event)
-
-    def _lend(self, rec: TaskRecord) -> None:
-        """A ``call`` task that waits for its own child lends its row, or a full executor would wait for itself."""
-        parent = running_task.get()
-        if parent is not None and rec.parent is parent and not parent.lent and not parent.ended:
-            parent.driver.lend(parent, 1)
-
-    def _take_back(self, rec: TaskRecord) -> None:
-        parent = rec.parent
-        if parent is not None and parent.lent and running_task.get() is parent:
-            parent.driver.lend(parent, -1)
 
     # --- ends --------------------------------------------------------------------------------------------------
 
@@ -338,8 +359,9 @@ class Core:
         """Settle a task that has just ended.  Under the lock."""
         del self.tasks[rec.id]
         if rec.lent:
-            rec.driver.lend(rec, -1)
-        rec.seat.account.give("tasks", 1)
+            rec.driver.lent -= 1
+        else:
+            rec.seat.account.give("tasks", 1)
         rec.served.unfinished -= 1
         rec.served.used_at = now
         rec.driver.task_ended(rec)
@@ -353,9 +375,10 @@ class Core:
     def close_seat(self, seat: Seat) -> None:
         """End a process: cancel its tasks, close its ports, revoke its handles and what was derived from them."""
         with self.lock:
-            if not seat.open:
+            if not seat.open or self.state == "forked":
                 return
             seat.open = False
+            seat.account.room.wake_all()
             self.seats.pop(seat.principal.process, None)
             for rec in [rec for rec in self.tasks.values() if rec.seat is seat]:
                 self.cancel(rec, Cancelled(f"task {rec.id} was cancelled: its process closed", task=rec.id))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmos_kernel._tasks import TaskRecord
-from llmos_kernel.contracts import Admitted, Limits, Plan, Result, Scheduler
+from llmos_kernel.contracts import Admitted, Limits, NotNow, Plan, Result, Scheduler
 from llmos_kernel.errors import (
     DeadlineExceeded, ExecutorCrashed, KernelError, ModelUnavailable, Overloaded, PluginFailed, ReaderStalled,
 )  # fmt: skip
@@ -37,7 +37,7 @@ class Dispatcher:
         self._core, self._lock, self._model, self._plugin = core, core.lock, model, plugin
         self._scheduler, self._steps = scheduler, steps
         self.notes: deque[tuple[str, TaskRecord]] = deque()
-        """(``accepted | arrived | changed | room | ended``, task), from any thread."""
+        """(``accepted | arrived | changed | stalled | room | ended``, task), from any thread."""
         self.tasks: dict[int, TaskRecord] = {}
         """Those that the scheduler knows."""
         self.broken: PluginFailed | None = None
@@ -99,11 +99,17 @@ class Dispatcher:
             rec.state = "running" if rec.placed else "preempted"
             calls.append((self._scheduler.changed, rec.view()))
 
+    def _on_stalled(self, rec: TaskRecord, now: float, calls: list[Any], release: list[int]) -> None:
+        if rec.full and not rec.ended and rec.stalled is None:
+            rec.state, rec.stalled = "stalled", now
+            self._stalled[rec.id] = rec
+            calls.append((self._scheduler.changed, rec.view()))
+
     def _on_ended(self, rec: TaskRecord, now: float, calls: list[Any], release: list[int]) -> None:
         self._stalled.pop(rec.id, None)
         self._deferred.clear()
-        release.append(rec.id)
-        if self.tasks.pop(rec.id, None):
+        if self.tasks.pop(rec.id, None):  # else it has not arrived, and is released when it does
+            release.append(rec.id)
             calls.append((self._scheduler.finished, rec.id))
 
     def _expire(self, now: float) -> None:
@@ -151,13 +157,13 @@ class Dispatcher:
         try:
             plan = self._farewell(limits) if self.broken else self._scheduler.plan(now, limits)
             self._check(plan, limits)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             self._break(error)
             return None
         self._plan_wake = plan.wake_at
-        if self._deferred and plan.admit:
-            admit = tuple(id for id in plan.admit if id not in self._deferred)
-            plan = Plan(admit, plan.resume, plan.preempt, plan.shed, plan.prefill, plan.decode, plan.wake_at)
+        if self._deferred:
+            admit, resume = (tuple(id for id in ids if id not in self._deferred) for ids in (plan.admit, plan.resume))
+            plan = Plan(admit, resume, plan.preempt, plan.shed, plan.prefill, plan.decode, plan.wake_at)
         busy = plan.admit or plan.resume or plan.preempt or plan.shed or plan.prefill or plan.decode
         return plan if busy else None
 
@@ -187,7 +193,8 @@ class Dispatcher:
         for id, n in plan.decode:
             rec = self.tasks.get(id)
             self._demand(rec and n >= 1 and (rec.ended or (rec.state == "running" and not rec.remaining)), id)
-        if not (rows or moved) and plan.wake_at is None:
+        self._demand(plan.wake_at is None or abs(plan.wake_at) < float("inf"), f"wake_at {plan.wake_at}")
+        if not (rows or moved or self.broken) and plan.wake_at is None:
             self._demand(not self._runnable(limits), "nothing, although tasks could run")
 
     def _demand(self, holds: object, what: object) -> None:
@@ -205,24 +212,24 @@ class Dispatcher:
 
     def _farewell(self, limits: Limits) -> Plan:
         """Plan without the scheduler: what runs goes on to its end, in the order of arrival."""
-        running = [rec for rec in self.tasks.values() if rec.state == "running" and self._steps][: limits.rows]
+        most = min(limits.rows, limits.tokens)
+        running = [rec for rec in self.tasks.values() if rec.state == "running" and self._steps][:most]
         todo = [rec for rec in running if rec.remaining][: limits.chunks]
         tokens = max(1, (limits.tokens - len(running)) // max(1, len(todo)))
         return Plan(
             resume=tuple(rec.id for rec in self.tasks.values() if rec.state == "preempted")[: limits.free],
             prefill=tuple((rec.id, min(tokens, rec.remaining)) for rec in todo),
             decode=tuple((rec.id, 1) for rec in running if not rec.remaining),
-            wake_at=float("inf"),
         )
 
     def _tell(self, method: Callable[..., None], *arguments: object) -> None:
         if self.broken is None:
             try:
                 method(*arguments)
-            except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 self._break(error)
 
-    def _break(self, error: Exception) -> None:
+    def _break(self, error: BaseException) -> None:
         """Go on without the scheduler: waiting tasks fail once, running ones end, new ones are refused."""
         if isinstance(error, PluginFailed):
             self.broken = error
@@ -277,8 +284,9 @@ class Dispatcher:
             if not self._steps:
                 rec.started = now
             return True
-        if isinstance(answer, Exception):
-            rec.end(now, error=crashed(self._model, answer))
+        if not isinstance(answer, NotNow):
+            error = answer if isinstance(answer, BaseException) else TypeError(f"admit() returned {answer!r:.80}")
+            rec.end(now, error=crashed(self._model, error))
         elif any(other.placed for other in self.tasks.values()):
             self._deferred.add(rec.id)
         else:
@@ -291,7 +299,6 @@ class Dispatcher:
         prefill = dict(plan.prefill)
         missing = prefill | dict(plan.decode)
         charges: list[tuple[int, int, int]] = []
-        stalls: list[TaskRecord] = []
         with self._lock:
             for result in results:
                 if missing.pop(result.id, None) is None:
@@ -304,27 +311,22 @@ class Dispatcher:
                 charges.append((rec.id, computed, made))
                 if made and rec.first is None:
                     rec.first = now
-                if not rec.ended and self._deliver(rec, result, now):
-                    stalls.append(rec)
+                if not rec.ended:
+                    self._deliver(rec, result, now)
             for id in missing:
                 message = f"{self._model} gave no result for task {id}"
                 self.tasks[id].end(now, error=ExecutorCrashed(message, model=self._model))
         for id, computed, made in charges:
             self._tell(self._scheduler.charged, id, computed, made)
-        for rec in stalls:
-            self._tell(self._scheduler.changed, rec.view())
 
-    def _deliver(self, rec: TaskRecord, result: Result, now: float) -> bool:
-        """Pass a result on; return whether its reader is behind now."""
+    def _deliver(self, rec: TaskRecord, result: Result, now: float) -> None:
+        """Pass a result on, and note whether its reader is behind now."""
         if rec.filters is not None and self.output is not None:
             self.output(rec, result)
         else:
             deliver(rec, result, now)
-        if rec.full and not rec.ended and rec.stalled is None:
-            rec.state, rec.stalled = "stalled", now
-            self._stalled[rec.id] = rec
-            return True
-        return False
+        if rec.full:
+            self.notes.append(("stalled", rec))
 
     def crash(self, plan: Plan, error: BaseException, now: float) -> None:
         """The step raised: its tasks are lost, the others are not."""

@@ -15,6 +15,7 @@ import attrs
 from llmos_kernel._dispatch import Dispatcher, crashed, deliver
 from llmos_kernel._tasks import TaskRecord
 from llmos_kernel._waiting import Bell, WaitList, Workers
+from llmos_kernel.api import MAX_SECONDS
 from llmos_kernel.contracts import (
     Admitted, Executor, Limits, Plan, Prepared, Result, RunExecutor, Scheduler, StepExecutor, TextFilter,
 )  # fmt: skip
@@ -43,7 +44,8 @@ class Driver(abc.ABC):
         self._armed: float | None = 0.0
         """Until when the thread sleeps; 0 while it is awake."""
         self._closing = False
-        self._lent = 0
+        self.lent = 0
+        """Rows of tasks that wait for their children."""
         self._output = Workers(f"llmos-{model}-output", 1)
         self.thread = threading.Thread(target=self._run, name=f"llmos-{model}", daemon=True)
 
@@ -68,12 +70,14 @@ class Driver(abc.ABC):
         """A task of this driver ended, by whatever cause.  Under the core's lock."""
         self.note("ended", rec)
 
-    def lend(self, rec: TaskRecord, places: int) -> None:
-        """Lend the row of a task that waits for its child (1), or take it back (-1).  Under the core's lock."""
-        self._lent += places
-        rec.lent = places > 0
-        rec.seat.account.give("tasks", places)
-        self._bell.ring()
+    def lend(self, rec: TaskRecord, waits: int) -> None:
+        """Count for how many children a task waits; its row and its place are lent meanwhile.  Under the lock."""
+        before, rec.lent = rec.lent, rec.lent + waits
+        places = bool(rec.lent) - bool(before)
+        if places and not rec.ended:
+            self.lent += places
+            rec.seat.account.give("tasks", places)
+            self._bell.ring()
 
     def close(self) -> None:
         """Let the thread end once its step returned."""
@@ -88,7 +92,7 @@ class Driver(abc.ABC):
         dispatcher, clock = self.dispatcher, self.core.clock
         while True:
             self._release(dispatcher.hear(clock.now()))
-            plan = dispatcher.plan(clock.now(), self._limits())
+            plan = dispatcher.plan(clock.now(), limits) if (limits := self._ask_limits()) else None
             if plan is not None:
                 self._execute(plan)
             elif self._closing and not dispatcher.notes:
@@ -99,6 +103,14 @@ class Driver(abc.ABC):
                     self._bell.wait(clock, self._armed)
                 self._armed = 0.0
         self._close()
+
+    def _ask_limits(self) -> Limits | None:
+        try:
+            return self._limits()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            everything = Plan(prefill=tuple((id, 1) for id in self.dispatcher.tasks))
+            self.dispatcher.crash(everything, error, self.core.clock.now())
+            return None
 
     def _close(self) -> None:
         self._output.close()
@@ -251,6 +263,7 @@ class RunDriver(Driver):
         """What is running, and how to cancel it."""
         self._runners = Workers(f"llmos-{model}-run", 2**20)
         self._loop: LoopThread | None = None
+        self._starting = threading.Lock()
         self._coroutine = inspect.iscoroutinefunction(executor.run)
 
     def threads(self) -> list[threading.Thread]:
@@ -265,7 +278,7 @@ class RunDriver(Driver):
 
     def _limits(self) -> Limits:
         limits: Limits = self.executor.limits
-        return attrs.evolve(limits, free=max(0, limits.rows - len(self._rows) + self._lent))
+        return attrs.evolve(limits, free=max(0, limits.rows - len(self._rows) + self.lent))
 
     def _release(self, ids: list[int]) -> None:
         for id in ids:
@@ -301,8 +314,9 @@ class RunDriver(Driver):
             running_task.reset(token)
 
     def _await(self, rec: TaskRecord, run: Callable[..., Any]) -> None:
-        if self._loop is None:
-            self._loop = LoopThread(f"llmos-{self.model}-loop")
+        with self._starting:
+            if self._loop is None:
+                self._loop = LoopThread(f"llmos-{self.model}-loop")
 
         async def main() -> None:
             running_task.set(rec)
@@ -316,13 +330,16 @@ class RunDriver(Driver):
             else:
                 self._finished(rec, value)
 
-        self._rows[rec.id] = self._loop.spawn(main)
+        self._rows[rec.id] = cancel = self._loop.spawn(main)
+        if rec.ended:  # while it was on its way here
+            cancel()
 
     def _emitter(self, rec: TaskRecord, *, aio: bool = False) -> Callable[[Result], Any]:
         def attempt(result: Result) -> WaitList | None:
             if rec.ended:
                 raise Cancelled(f"task {rec.id} has ended", task=rec.id)
             if rec.full:
+                self.note("stalled", rec)
                 return rec.channel().room
             if rec.first is None:
                 rec.first = self.core.clock.now()
@@ -333,13 +350,12 @@ class RunDriver(Driver):
                 rec.collect(result)
             return None
 
-        timeout = self.core.config.stall_timeout
         block = self.core.wait_async if aio else self.core.wait
-        return lambda result: block(attempt, (result,), timeout)
+        return lambda result: block(attempt, (result,), MAX_SECONDS)
 
     def _finished(self, rec: TaskRecord, value: Any = None, error: KernelError | None = None) -> None:  # noqa: ANN401
         result = value if isinstance(value, Result) else Result(rec.id, value=value)
-        result = attrs.evolve(result, finish=result.finish or "stop", error=error)
+        result = attrs.evolve(result, finish=result.finish or "stop", error=error or result.error)
         with self.core.lock:
             self._rows.pop(rec.id, None)
             if not rec.ended:

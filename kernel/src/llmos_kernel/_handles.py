@@ -35,7 +35,7 @@ class Resource:
         """A handle with *rights* was opened."""
 
     def lost(self, rights: int) -> None:
-        """A handle with *rights* was closed."""
+        """A handle with *rights* was closed, or (without any) passed on: who waited with it has to look again."""
 
     def disposed(self) -> None:
         """The root handle was closed; no handle is left."""
@@ -43,12 +43,11 @@ class Resource:
     def bill(self, seat: Seat) -> None:
         """Move the charge to *seat*; raise `BudgetExceeded`, with nothing moved, if it has no room."""
         what, amount = self.charge
-        if seat is self.seat or not amount:
-            return
-        if seat.account.take(what, amount) is not None:
-            message = f"the receiving process has no room for {amount} {what}"
-            raise BudgetExceeded(message, resource=what, asked=amount, limit=getattr(seat.account.budget, what))
-        self.seat.account.give(what, amount)
+        if seat is not self.seat and amount:
+            if seat.account.take(what, amount) is not None:
+                message = f"the receiving process has no room for {amount} {what}"
+                raise BudgetExceeded(message, resource=what, asked=amount, limit=getattr(seat.account.budget, what))
+            self.seat.account.give(what, amount)
         self.seat = seat
 
 
@@ -103,7 +102,7 @@ class Table:
         entry = self.at(handle._index, handle._generation)  # noqa: SLF001
         if entry is None:
             raise HandleRevoked("the handle was closed, revoked or transferred")
-        if entry.seat is not seat:
+        if entry.seat is not seat or handle._seat is not seat:  # noqa: SLF001 - or it is of another kernel
             raise PermissionDenied("the handle belongs to another process", action="use", right="owner")
         if need and not entry.rights & need:
             want = Right(need)
@@ -112,8 +111,8 @@ class Table:
 
     def at(self, index: int, generation: int) -> Entry | None:
         """Return the live entry of that index and generation, if there is one."""
-        entry = self._entries[index]
-        return entry if entry.generation == generation and entry.resource is not None else None
+        entry = self._entries[index] if 0 <= index < len(self._entries) else None
+        return entry if entry and entry.generation == generation and entry.resource is not None else None
 
     def derive(self, entry: Entry, rights: int) -> Entry:
         """Make a child of *entry* with *rights*, which must not exceed its own.  SEND includes SEND_ONCE."""
@@ -130,6 +129,7 @@ class Table:
         """Give *entry* to *seat*, or to nobody for now; the handle that named it until now is stale."""
         entry.generation += 1
         entry.seat = seat
+        entry.resource.lost(0)
         self._tell("moved", entry)
 
     def revoke(self, entry: Entry) -> None:
@@ -158,10 +158,12 @@ class Table:
             self._events.emit(f"handle.{what}", kind=kind, index=entry.index, rights=rights, process=process)
 
     def owned(self, seat: Seat) -> Iterator[Entry]:
-        """Yield the live entries of *seat*; revoke none of them meanwhile but the one just yielded."""
+        """Yield the live entries of *seat*, and those in transit that it pays for; they may be revoked meanwhile."""
         for entry in list(self._entries):
-            if entry.seat is seat and entry.resource is not None:
-                yield entry
+            if entry.resource is not None:
+                owner = entry.resource.seat if entry.seat is None and entry.parent is None else entry.seat
+                if owner is seat:
+                    yield entry
 
     def check_integrity(self) -> None:
         """Raise `KernelBug` if an invariant does not hold."""

@@ -74,7 +74,7 @@ class Ledger:
             if served.footprint and served.footprint.device == device:
                 leaving.append(served)
                 free += served.footprint.nbytes
-        if nbytes > free:
+        if nbytes > free or device not in self.limits:
             message = f"{device} has room for {free} bytes of models, and {nbytes} are needed"
             raise OutOfMemory(message, device=device, asked=nbytes, free=free)
         self.used[device] += nbytes

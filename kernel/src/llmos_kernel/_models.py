@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from llmos_kernel._drivers import Driver, RunDriver, StepDriver
+from llmos_kernel._dispatch import crashed
 from llmos_kernel._handles import Resource
 from llmos_kernel._waiting import WaitList
-from llmos_kernel.contracts import Candidate, Footprint, ModelSpec, RunExecutor, StepExecutor
+from llmos_kernel.contracts import Candidate, Footprint, ModelSpec, RunExecutor, Scheduler, StepExecutor
 from llmos_kernel.errors import InvalidArgument, KernelError, ModelUnavailable, NotFound, PluginFailed
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ class ContextResource(Resource):
 
     def __init__(self, seat: Seat, served: Served, id: int, nbytes: int) -> None:
         self.seat, self.served, self.id, self.charge = seat, served, id, ("nbytes", nbytes)
-        served.contexts += 1
 
     def disposed(self) -> None:
         self.seat.account.give(*self.charge)
@@ -120,9 +120,11 @@ class Served:
             self.driver, self.loading, load.error = driver, None, error
             self.used_at = core.clock.now()
             core.models.loads.discard(threading.current_thread())
-            if core.state == "stopped" and driver is not None:
-                driver.close()
             load.waiters.wake_all()
+            late = core.state == "stopped"
+        if late and driver is not None:
+            driver.close()
+            driver.thread.join()
         core.events.emit("model.failed" if error else "model.loaded", model=self.name, error=str(error or ""))
 
     def _make(self) -> Driver:
@@ -135,9 +137,9 @@ class Served:
         try:
             for driver in drivers:
                 driver.thread.join()
-            executor = backend.load(spec)
             name = core.config.schedulers.get(spec.name, core.config.scheduler)
-            driver = self.drive(executor, name)
+            scheduler = core.plugins.scheduler(name)
+            driver = self._drive(backend.load(spec), name, scheduler)
         except BaseException:
             with core.lock:
                 core.ledger.release(footprint.device, footprint.nbytes)
@@ -145,14 +147,13 @@ class Served:
         self.footprint = footprint
         return driver
 
-    def drive(self, executor: object, scheduler: str) -> Driver:
-        """Start the dispatcher of *executor* with a new scheduler of that name."""
-        policy = self._core.plugins.scheduler(scheduler)
+    def _drive(self, executor: object, name: str, scheduler: Scheduler) -> Driver:
+        """Start the dispatcher of *executor*."""
         driver: Driver
         if isinstance(executor, StepExecutor):
-            driver = StepDriver(self._core, self.name, executor, scheduler, policy)
+            driver = StepDriver(self._core, self.name, executor, name, scheduler)
         elif isinstance(executor, RunExecutor):
-            driver = RunDriver(self._core, self.name, executor, scheduler, policy)
+            driver = RunDriver(self._core, self.name, executor, name, scheduler)
         else:
             message = f"backend {self.spec.backend} loaded {executor!r:.80}, which is no executor"
             raise PluginFailed(message, plugin=f"backend:{self.spec.backend}")
@@ -171,11 +172,17 @@ class Served:
 
     def open_context(self, tokens: int) -> tuple[int, int]:
         """Have the executor keep a place of *tokens*; return its id and its bytes."""
-        driver = self.driver
-        if not isinstance(driver, StepDriver):
-            raise ModelUnavailable(f"{self.name} is not loaded or keeps no contexts", model=self.name)
-        id = next(self._core.numbers)
-        return id, driver.executor.open_context(id, tokens)
+        with self._core.lock:
+            driver, id = self.driver, next(self._core.numbers)
+            if not isinstance(driver, StepDriver):
+                raise ModelUnavailable(f"{self.name} is not loaded or keeps no contexts", model=self.name)
+            self.contexts += 1
+        try:
+            return id, driver.executor.open_context(id, tokens)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            with self._core.lock:
+                self.contexts -= 1
+            raise crashed(self.name, error)  # noqa: B904 - it has its cause
 
     def close_context(self, id: int) -> None:
         """Forget a context.  Under the lock."""

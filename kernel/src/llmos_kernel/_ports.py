@@ -36,10 +36,8 @@ class PortResource(Resource):
     def lost(self, rights: int) -> None:
         self.senders -= bool(rights & _SENDING)
         self.receivers -= bool(rights & Right.RECV)
-        if not self.senders:
-            self.readers.wake_all()
-        if not self.receivers:
-            self.room.wake_all()
+        self.readers.wake_all()
+        self.room.wake_all()
 
     def disposed(self) -> None:
         """Give the place back and close the handles in messages that nobody will read."""

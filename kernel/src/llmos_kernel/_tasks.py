@@ -31,7 +31,6 @@ class TaskRecord(Resource):
         "redone", "served", "stalled", "started", "state", "task", "texts", "tokens",
     )  # fmt: skip
     kind = "task"
-    charge = ("tasks", 1)
 
     def __init__(self, id: int, task: Task, seat: Seat, driver: Driver, now: float) -> None:
         self.id, self.task, self.seat, self.driver = id, task, seat, driver
@@ -47,8 +46,8 @@ class TaskRecord(Resource):
         """Generated tokens that a dropped cache made part of the prompt again."""
         self.placed = False
         """The executor holds a place for it."""
-        self.lent = False
-        """It waits for a child: its row and its place in flight are lent."""
+        self.lent = 0
+        """For how many children it waits: its row and its place in flight are lent."""
         self.port: PortResource | None = None
         self.texts: list[str] | None = None
         self.tokens: list[int] | None = None
@@ -58,8 +57,13 @@ class TaskRecord(Resource):
         """Its handle, once nobody can use it any more."""
         self.context: int | None = None
         self.served: Served
-        self.parent: TaskRecord | None = None
+        self.parent: int | None = None
         """The ``call`` task that scheduled it."""
+
+    @property
+    def charge(self) -> tuple[str, int]:  # type: ignore[override]
+        """One task in flight, while it is: not when it ended, and not while its place is lent."""
+        return "tasks", int(not self.ended and not self.lent)
 
     @property
     def ended(self) -> bool:
@@ -146,6 +150,10 @@ class TaskRecord(Resource):
         self.texts = self.tokens = self.logprobs = self.filters = None
         self.seat.core.ended(self, now)
         return True
+
+    def lost(self, rights: int) -> None:
+        if self.port is not None:
+            self.port.lost(0)
 
     def disposed(self) -> None:
         """The handle was closed: cancel what still runs."""

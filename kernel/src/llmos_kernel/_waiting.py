@@ -6,22 +6,33 @@ nothing; it only has to pass its wake-up on (`WaitList.leave`), or the next one 
 
 from __future__ import annotations
 
+import abc
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from llmos_kernel.clock import Clock, Lock
 
+if TYPE_CHECKING:
+    from llmos_kernel._tasks import TaskRecord
 
-class Waiter(Protocol):
+
+class Waiter(abc.ABC):
     """Somebody who waits."""
 
+    __slots__ = ("lender", "room")
+    room: WaitList
+    """Where it waits, or waited last."""
+    lender: TaskRecord | None
+    """The task whose row is lent meanwhile."""
+
+    @abc.abstractmethod
     def wake(self) -> bool:
         """Wake it; False if it cannot be woken any more (its loop is closed)."""
 
 
-class ThreadWaiter:
+class ThreadWaiter(Waiter):
     """A thread that waits for its lock to be released."""
 
     __slots__ = ("lock",)
@@ -39,13 +50,16 @@ class ThreadWaiter:
 class WaitList:
     """Waiters in the order in which they came.  Used only under the core's lock."""
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("_waiters", "lender")
 
     def __init__(self) -> None:
+        self.lender: TaskRecord | None = None
+        """The task that lends its row to whoever it waits for here, as the last attempt left it."""
         self._waiters: deque[Waiter] = deque()
 
     def join(self, waiter: Waiter) -> None:
         """Wait here."""
+        waiter.room, waiter.lender = self, self.lender
         self._waiters.append(waiter)
 
     def leave(self, waiter: Waiter) -> None:
@@ -105,7 +119,7 @@ class Workers:
             self._jobs.append(job)
             if self._idle:
                 self._idle.pop().wake()
-            elif len(self.threads) < self._most:
+            elif self._open and len(self.threads) < self._most:
                 name = f"{self._name}-{len(self.threads)}"
                 thread = threading.Thread(target=self._work, name=name, daemon=True)
                 self.threads.append(thread)

@@ -12,6 +12,7 @@ from typing import Any, Self
 from llmos_kernel._handles import Handle, TaskHandle
 from llmos_kernel.api import MAX_SECONDS, Message, Receipt, Task, check_number
 from llmos_kernel.clock import Clock
+from llmos_kernel._waiting import Waiter
 from llmos_kernel.process import Attempt, Calls
 
 
@@ -25,20 +26,20 @@ class _LoopBell:
 
     def wake(self, future: asyncio.Future[bool]) -> bool:
         """Let *future* go on; False if it cannot any more."""
-        if threading.get_ident() == self._thread:
-            if future.done():
-                return False
-            future.set_result(False)
-            return True
-        self._pending.append(future)
-        loop = self._loop()
-        if not self._rung and loop is not None:
-            self._rung = True
-            try:
+        try:
+            if threading.get_ident() == self._thread:
+                if future.done():
+                    return False
+                future.set_result(False)
+                return True
+            loop = self._loop()
+            self._pending.append(future)
+            if loop is not None and not self._rung:
+                self._rung = True
                 loop.call_soon_threadsafe(self._ring)
-            except RuntimeError:  # the loop is closed
-                self._rung = False
-                return False
+        except RuntimeError:  # the loop is closed
+            self._rung = False
+            return False
         return loop is not None
 
     def _ring(self) -> None:
@@ -52,7 +53,7 @@ class _LoopBell:
 _bells: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopBell] = weakref.WeakKeyDictionary()
 
 
-class LoopWaiter:
+class LoopWaiter(Waiter):
     """A coroutine that waits for its future."""
 
     __slots__ = ("_bell", "future")

@@ -17,7 +17,7 @@ from llmos_kernel._ports import PortResource
 from llmos_kernel.api import Message, number, text
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import (
-    Cancelled, HandleRevoked, InvalidArgument, KernelError, ModelUnavailable, NotFound, PluginFailed, PortBroken,
+    Cancelled, InvalidArgument, KernelError, ModelUnavailable, NotFound, PluginFailed,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -124,22 +124,22 @@ class ControlPort(PortResource):
         self._core.workers.submit(self._serve)
 
     def _serve(self) -> None:
-        core = self._core
-        with core.lock:
-            message: Message = self.pop()
-            handles = []
-            for entry in message.handles:
-                core.table.move(entry, core.seat)
-                handles.append(Handle(core.seat, entry))
-        try:
-            answer = self._answer(message)
-        except KernelError as error:
-            answer = error
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may be behind the question
-            answer = PluginFailed(f"{type(message.body).__name__} failed: {error!r}", plugin="unknown")
-        with contextlib.suppress(HandleRevoked, PortBroken), core.lock:
-            if handles:  # whoever asked may have gone
-                core.send(core.seat, handles[0], answer, ())
+        core, handles = self._core, []
+        with contextlib.suppress(KernelError):  # whoever asked may have gone, and the kernel may have stopped
+            with core.lock:
+                message: Message = self.pop()
+                for entry in message.handles:
+                    core.table.move(entry, core.seat)
+                    handles.append(Handle(core.seat, entry))
+            try:
+                answer = self._answer(message)
+            except KernelError as error:
+                answer = error
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may be behind the question
+                answer = PluginFailed(f"{type(message.body).__name__} failed: {error!r}", plugin="unknown")
+            if handles:
+                with core.lock:
+                    core.send(core.seat, handles[0], answer, ())
         for handle in handles:
             handle.close()
 

@@ -14,7 +14,6 @@ from llmos_kernel._core import Core, MemoryResource, Seat
 from llmos_kernel._handles import Handle, handle_of
 from llmos_kernel._models import Models
 from llmos_kernel._ports import PortResource
-from llmos_kernel._tasks import TaskRecord
 from llmos_kernel.api import Credentials, Right, check_number, check_type
 from llmos_kernel.clock import Clock, SystemClock
 from llmos_kernel.config import KernelConfig
@@ -113,6 +112,7 @@ class Kernel:
         Returns the names of threads that did not end within *timeout* seconds: plugin code that does not return.
         """
         check_number("drain", drain, 0, 86400, whole=False)
+        check_number("timeout", timeout, 0, 86400, whole=False)
         core = self._core
         if core.state in ("new", "stopped", "forked"):
             core.state = "stopped" if core.state == "new" else core.state
@@ -122,8 +122,8 @@ class Kernel:
         if drain:
             with contextlib.suppress(TimeoutError):
                 core.wait(lambda: core.idle if core.tasks else None, (), drain)
-        threads = self._abort()
-        left = tuple(thread.name for thread in threads if not _joined(thread, timeout))
+        threads, until = self._abort(), core.clock.now() + timeout
+        left = tuple(thread.name for thread in threads if not _joined(thread, max(0.0, until - core.clock.now())))
         core.events.emit("kernel.stopped", left=left)
         core.events.stop(timeout)
         if left:
@@ -142,9 +142,7 @@ class Kernel:
             for seat in [*core.seats.values(), core.seat]:
                 seat.account.room.wake_all()
                 for entry in core.table.owned(seat):
-                    if isinstance(entry.resource, TaskRecord):
-                        entry.resource.channel().readers.wake_all()
-                    elif isinstance(entry.resource, PortResource | MemoryResource) and entry.parent is None:
+                    if isinstance(entry.resource, PortResource | MemoryResource) and entry.parent is None:
                         core.table.revoke(entry)
             for served in core.models.all():
                 if served.loading is not None:

@@ -13,7 +13,8 @@ from llmos_kernel.api import (
     MAX_SECONDS, Auto, Context, Memory, Message, Model, Port, Principal, Receipt, Reply, Right, Task, check_number,
     check_type,
 )  # fmt: skip
-from llmos_kernel.errors import InvalidArgument, PluginMissing, WouldBlock
+from llmos_kernel.contracts import Router
+from llmos_kernel.errors import InvalidArgument, KernelError, PluginFailed, PluginMissing, WouldBlock
 
 if TYPE_CHECKING:
     from llmos_kernel.aio import AsyncProcess
@@ -100,7 +101,7 @@ class Calls:
             router = core.router
             if router is None:
                 raise PluginMissing("no router is configured: name the model, or configure one", plugin="router")
-            return core.models.find(router.route(task.kind, target, core.models.candidates(task.kind))), None
+            return self._route(router, task.kind, target), None
         if not isinstance(target, Handle):
             expected = "a Model or Context handle, a model's name or Auto"
             message = f"target must be {expected}, not {target!r:.80}"
@@ -108,6 +109,15 @@ class Calls:
         with core.lock:
             resource = core.table.check(self._seat, target, Right.RUN).resource
         return resource.served, resource.id if resource.kind == "context" else None
+
+    def _route(self, router: Router, kind: str, want: Auto) -> Served:
+        try:
+            return self._core.models.find(router.route(kind, want, self._core.models.candidates(kind)))
+        except KernelError:
+            raise
+        except (Exception, SystemExit) as error:
+            name = f"router:{self._core.config.router}"
+            raise PluginFailed(f"{name} raised {type(error).__name__}: {error}", plugin=name) from error
 
     def _send(self, to: Handle, body: object, handles: Iterable[Handle]) -> Attempt:
         handles = tuple(handles)
