@@ -1,6 +1,5 @@
 """The client for asyncio: the same names, the same errors."""
 
-# ruff: noqa: ASYNC109 - timeouts are relative seconds, as in every system call
 from __future__ import annotations
 
 import os

@@ -1,6 +1,5 @@
 """`call`: send a message with a single-use reply and wait for the answer.  Sugar over the four system calls."""
 
-# ruff: noqa: ASYNC109 - timeouts are relative seconds, as in every system call
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast

@@ -24,7 +24,7 @@ MANIFEST_LIMIT = 2**20
 FOLDER_BACKEND = "onnx"
 """The backend that loads model folders."""
 DEMONSTRATION = "demonstration"
-"""The capability of a model that shows that everything works, and is of no other use."""
+"""The capability, or a word of the description, of a model that shows that everything works and is of no other use."""
 
 
 @attrs.frozen(kw_only=True)
@@ -61,7 +61,7 @@ class ModelInfo:
     @property
     def is_demonstration(self) -> bool:
         """Whether the model only shows that everything works."""
-        return DEMONSTRATION in self.capabilities
+        return DEMONSTRATION in (*self.capabilities, *self.description.lower().split())
 
 
 class ModelRequests:

@@ -1,6 +1,5 @@
 """Schedule a task and wait for it: the only place, in two forms, where the SDK waits for the kernel."""
 
-# ruff: noqa: ASYNC109 - timeouts are relative seconds, as in every system call
 from __future__ import annotations
 
 from collections import deque

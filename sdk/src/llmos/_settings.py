@@ -23,6 +23,7 @@ from llmos_kernel.errors import ConfigError, InvalidArgument
 FILE = "llmos.toml"
 DEFAULT_MODEL = "tiny"
 PREFIX = "LLMOS_"
+_PLUGINS = ("*",)
 FREE_PREFIX = "LLMOS_X_"
 """Environment variables that begin like this are somebody else's, and are not looked at."""
 
@@ -59,7 +60,7 @@ def load_settings(
     environ = os.environ if environ is None else environ
     path = _find(file, environ)
     home = user_home(environ)
-    layers = [("the default", {"plugins": ["*"]}, home), *_file_layer(path)]
+    layers = [("the default", {"plugins": list(_PLUGINS)}, home), *_file_layer(path)]
     secrets = {name for _, values, _ in layers for name in _secret_names(values)}
     layers += [
         (f"the environment variable {PREFIX}{key.upper()}", {key: value}, Path())
@@ -76,6 +77,11 @@ def load_settings(
         key = str(error.fields.get("field", ""))
         raise _config_error(error, sources.get(key.partition(".")[0], path or "the settings")) from error
     return Settings(kernel=kernel, model=model, home=home, file=str(path or ""))
+
+
+def default_settings() -> Settings:
+    """Return the settings without file, environment and arguments, for who must go on although these are wrong."""
+    return Settings(kernel=KernelConfig(plugins=_PLUGINS), home=user_home(os.environ))
 
 
 def user_home(environ: Mapping[str, str]) -> Path:

@@ -261,7 +261,7 @@ class EchoBackend(Backend):
 
     def doctor(self) -> Mapping[str, Any]:
         """Say that echo always runs."""
-        return {"providers": {"echo": "runs"}}
+        return {"problem": None, "providers": {"echo": {"runs": True, "why": None}}}
 
 
 def _answer(result: Result, prompt: int = 0) -> Prepared:

@@ -1,0 +1,151 @@
+"""The command line.  A sub-command is imported when it is typed; ``llmos --help`` imports click and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from llmos.cli._common import Common
+
+BUG, INTERRUPTED, READER_GONE = 5, 130, 141
+COMMANDS = {
+    "chat": "Talk with a model.",
+    "completion": "Print the script that completes commands in your shell.",
+    "doctor": "Say what does not work here, and why.",
+    "export": "Make a model folder from a checkpoint.",
+    "generate": "Continue a prompt.",
+    "models": "List, show, add and remove models.",
+    "plugins": "List the installed plugins.",
+    "version": "Print the versions of everything that takes part.",
+}
+"""The built-in commands, each in the module of its name, and what they do: known without importing them."""
+EPILOG = """\b
+Exit codes:
+  0  done                              4  a model or the machine failed
+  1  the request was refused           5  a bug in llmos
+  2  wrong usage or settings         130  interrupted
+  3  a plugin failed or is missing   141  whoever read the output has gone
+
+\b
+Settings come from llmos.toml (--config, $LLMOS_CONFIG, ./llmos.toml, or
+$XDG_CONFIG_HOME/llmos/llmos.toml), then LLMOS_* in the environment, then options."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and short helps, and imports a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the built-in commands, and those that plugins announce."""
+        return sorted({*COMMANDS, *_announced()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command; a plugin's is imported now."""
+        if cmd_name in COMMANDS:
+            command: click.Command = import_module(f"llmos.cli.{cmd_name}").command
+            return command
+        if cmd_name not in _announced():
+            return None
+        common = ctx.ensure_object(Common)
+        found: click.Command = common.installed().command(cmd_name)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that *args* begin with; name the nearest ones if there is none."""
+        known = self.list_commands(ctx)
+        if not args[0].startswith("-") and args[0] not in known:
+            raise _UnknownCommand(args[0], difflib.get_close_matches(args[0], known), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        rows = [(name, COMMANDS.get(name) or f"From {_announced()[name]}.") for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class _UnknownCommand(click.UsageError):
+    """No command is called like this."""
+
+    def __init__(self, name: str, possibilities: list[str], ctx: click.Context) -> None:
+        super().__init__(f"No such command {name!r}.", ctx)
+        self.possibilities = possibilities
+
+
+def _announced() -> dict[str, str]:
+    """Return the commands of plugins and their distributions: metadata only, and broken metadata is no commands."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - 40 ms that an unknown name or --help pays
+
+    try:
+        points = entry_points(group="llmos.command")
+    except (TypeError, ValueError):  # one malformed file, in any distribution, is enough; doctor names it
+        return {}
+    return {point.name: point.dist.name if point.dist else point.value for point in points}
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", metavar="FILE", help="Read the settings from FILE.")
+@click.option("--no-plugin", "blocked", multiple=True, metavar="NAME", help="Do as if this plugin were not installed.")
+@click.option("--traceback", is_flag=True, help="Show where in the code an error arose.")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None, blocked: tuple[str, ...], traceback: bool) -> None:
+    """llmos, an operating system for language models."""
+    common = ctx.ensure_object(Common)
+    common.config, common.blocked, common.traceback = config, blocked, traceback
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False
+
+
+def main() -> None:
+    """Run the command line; the entry point of the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str], common: Common | None = None) -> int:
+    """Run the command line with *args* and return its exit code."""
+    common = common or Common()
+    try:
+        code = cli.main(list(args), "llmos", standalone_mode=False, obj=common)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        return _usage(error)
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    except Exception as error:  # noqa: BLE001 - the last one who can say it in one line
+        return _failure(error, common)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: click.UsageError) -> int:
+    """Say what was typed wrongly, and the nearest right thing."""
+    path = error.ctx.command_path if error.ctx is not None else "llmos"
+    near = list(getattr(error, "possibilities", None) or ())
+    click.echo(f"error: {error.message}", err=True)
+    if near:
+        click.echo(f"next:  did you mean {' or '.join(near)}?", err=True)
+    else:
+        click.echo(f"next:  {path} --help", err=True)
+    return error.exit_code
+
+
+def _failure(error: Exception, common: Common) -> int:
+    from llmos.cli._failures import report  # noqa: PLC0415 - only a failure needs the kernel's errors
+
+    return report(error, common)

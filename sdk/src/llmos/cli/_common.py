@@ -1,0 +1,95 @@
+"""What every command has at hand: the settings, the plugins, a client, and one way to print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from llmos import Client, Settings
+    from llmos_kernel.plugins import Plugins
+
+
+class Common:
+    """The options that stand before the command, and what is made from them when it is needed."""
+
+    def __init__(self, plugins: tuple[object, ...] = ()) -> None:
+        self.plugins = plugins
+        """Plugin objects besides those that are installed."""
+        self.config: str | None = None
+        self.blocked: tuple[str, ...] = ()
+        self.traceback = False
+        self.json = False
+        """Whether a program reads the output."""
+        self._settings: Settings | None = None
+
+    def settings(self) -> Settings:
+        """Return the settings, read when they are first needed."""
+        from llmos import load_settings  # noqa: PLC0415 - only commands that need settings pay
+
+        if self._settings is None:
+            self._settings = load_settings(self.config, blocked=list(self.blocked) or None)
+        return self._settings
+
+    def installed(self) -> Plugins:
+        """Return the plugins, none of them imported, without a kernel."""
+        from llmos_kernel.plugins import Plugins  # noqa: PLC0415 - the same
+
+        return Plugins(self.settings().kernel, self.plugins)
+
+    def client(self) -> Client:
+        """Return a client of a kernel in this process."""
+        from llmos import Client  # noqa: PLC0415 - the same
+
+        return Client(config=self.settings().kernel, plugins=self.plugins)
+
+
+pass_common = click.make_pass_decorator(Common, ensure=True)
+"""Gives a command the `Common` as its first argument."""
+
+
+def json_option(command: Any) -> Any:  # noqa: ANN401 - click's decorators are untyped this way
+    """Add ``--json``, which also makes errors JSON."""
+
+    def remember(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+        ctx.ensure_object(Common).json = value
+        return value
+
+    return click.option(
+        "--json", "as_json", is_flag=True, callback=remember, is_eager=True, help="Print JSON, for programs."
+    )(command)
+
+
+def print_json(value: object) -> None:
+    """Print *value* as JSON; what JSON does not know is printed as text."""
+    import json  # noqa: PLC0415 - only who asked for it
+
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=repr))
+
+
+def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of cells in columns, the last one as long as it is."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
+        click.echo("  ".join([*cells, row[-1]]).rstrip())
+
+
+def read_text(data: bytes, where: str) -> str:
+    """Return *data* as text; raise `InvalidArgument` for what is not UTF-8."""
+    from llmos_kernel.errors import InvalidArgument  # noqa: PLC0415 - only commands that read need it
+
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"{where} is not UTF-8 (byte {error.start})"
+        raise InvalidArgument(
+            message, field="prompt", value=repr(data[error.start : error.end]), expected="UTF-8"
+        ) from error
+
+
+def note(text: str) -> None:
+    """Print a remark for a person, beside the output."""
+    click.echo(f"note:  {text}", err=True)

@@ -1,0 +1,75 @@
+"""Errors as people read them: what is wrong in one line, what to do in the next, and an exit code."""
+
+from __future__ import annotations
+
+import click
+
+from llmos.cli._common import Common, print_json
+from llmos_kernel.errors import (
+    CallerError,
+    ConfigError,
+    InvalidArgument,
+    KernelBug,
+    KernelError,
+    ModelUnavailable,
+    NotFound,
+    OutOfMemory,
+    Overloaded,
+    PluginError,
+    ResourceError,
+)  # fmt: skip
+
+REQUEST, USAGE, PLUGIN, RESOURCE, BUG = 1, 2, 3, 4, 5
+
+
+def report(error: Exception, common: Common) -> int:
+    """Print *error* and return the exit code."""
+    if common.traceback:
+        import traceback  # noqa: PLC0415 - only who asked for it
+
+        traceback.print_exception(error)
+    known = error if isinstance(error, KernelError) else _surprise(error)
+    if common.json:
+        print_json(known.to_wire())
+    click.echo(f"error: {_line(known)}", err=True)
+    step = next_step(known)
+    if step:
+        click.echo(f"next:  {step}", err=True)
+    return exit_code(known)
+
+
+def exit_code(error: KernelError) -> int:
+    """Return the exit code that says who must act."""
+    if isinstance(error, ConfigError):
+        return USAGE
+    kinds = ((CallerError, REQUEST), (PluginError, PLUGIN), (ResourceError, RESOURCE))
+    return next((code for kind, code in kinds if isinstance(error, kind)), BUG)
+
+
+def next_step(error: KernelError) -> str:
+    """Return what to do about *error*; empty where its message says it."""
+    steps: tuple[tuple[type[KernelError], str], ...] = (
+        (ConfigError, "mend the setting there; llmos doctor shows all of them"),
+        (NotFound, "llmos models list" if error.fields.get("field") == "model" else ""),
+        (InvalidArgument, ""),
+        (OutOfMemory, "close other models, choose a smaller one, or raise devices in llmos.toml"),
+        (ModelUnavailable, "llmos doctor"),
+        (Overloaded, "try again later"),
+        (PluginError, "llmos doctor"),
+        (KernelBug, "report this, with what you did"),
+    )
+    near = error.fields.get("nearest")
+    if isinstance(error, NotFound) and isinstance(near, list) and near:
+        return f"did you mean {' or '.join(map(str, near))}?"
+    return next((step for kind, step in steps if isinstance(error, kind)), "")
+
+
+def _surprise(error: Exception) -> KernelError:
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return CallerError(f"{where}{error.strerror or error}", cause=type(error).__name__)
+    return KernelBug(f"{type(error).__name__}: {error}", cause=type(error).__name__)
+
+
+def _line(error: KernelError) -> str:
+    return " ".join(error.message.split())

@@ -1,0 +1,78 @@
+"""The options of requests, shared by the commands that make them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import click
+
+from llmos._client import Model
+from llmos._requests import Options
+from llmos.cli._common import note
+
+_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--max-tokens",), {"type": int, "help": "Most tokens of the answer."}),
+    (("--min-tokens",), {"type": int, "help": "Fewest tokens of the answer."}),
+    (("-t", "--temperature"), {"type": float, "help": "0 always takes the likeliest token."}),
+    (("--top-k",), {"type": int, "help": "Choose among so many likeliest tokens."}),
+    (("--top-p",), {"type": float, "help": "Choose among the likeliest tokens with this probability together."}),
+    (("--min-p",), {"type": float, "help": "Choose among tokens at least this share as likely as the likeliest."}),
+    (("--repetition-penalty",), {"type": float, "help": "Above 1: repeat less."}),
+    (("--presence-penalty",), {"type": float, "help": "Above 0: prefer what was not said."}),
+    (("--frequency-penalty",), {"type": float, "help": "Above 0: prefer what was said rarely."}),
+    (("--seed",), {"type": int, "help": "The same seed gives the same answer."}),
+    (("--stop",), {"multiple": True, "help": "End before this text.  May be repeated."}),
+    (("--logprobs",), {"type": int, "help": "Report so many alternatives per token, with --json."}),
+    (("--pre",), {"multiple": True, "metavar": "NAME", "help": "Pass the input through this processor."}),
+    (("--post",), {"multiple": True, "metavar": "NAME", "help": "Pass the answer through this processor."}),
+    (("--priority",), {"type": int, "help": "Larger is sooner, from -1000 to 1000."}),
+    (("--deadline",), {"type": float, "metavar": "SECONDS", "help": "Give the answer up after so long."}),
+    (("--timeout",), {"type": float, "metavar": "SECONDS", "help": "Wait no longer for a piece of it."}),
+)
+
+
+def model_option(command: Any) -> Any:  # noqa: ANN401 - click's decorators are untyped this way
+    """Add ``--model``."""
+    text = "A model's name, an alias, or a model folder."
+    return click.option("-m", "--model", metavar="NAME", help=text)(command)
+
+
+def request_options(command: Any) -> Any:  # noqa: ANN401
+    """Add every option of a request, and ``-o`` for those that only a backend knows."""
+    text = "Any other parameter of the backend."
+    option = click.option(
+        "-o", "--option", "params", multiple=True, metavar="KEY=VALUE", callback=key_values, help=text
+    )
+    command = option(command)
+    for names, how in reversed(_OPTIONS):
+        command = click.option(*names, **how)(command)
+    return command
+
+
+def taken(given: Mapping[str, object]) -> Options:
+    """Return the options that were given, as the clients take them."""
+    return cast("Options", {name: value for name, value in given.items() if value not in (None, (), {})})
+
+
+def say_what_it_is(asked: str | None, model: Model) -> None:
+    """Tell a person that a demonstration model is one, unless its alias has been explained already."""
+    if asked in (None, model.name) and model.info().is_demonstration:
+        note(
+            f"{model.name} is a small demonstration model.  For a real one: "
+            "llmos export CHECKPOINT FOLDER, then llmos models add FOLDER, then -m NAME"
+        )
+
+
+def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not (key and equals):
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE", ctx=ctx, param=param)
+        try:
+            found[key.replace("-", "_")] = json.loads(text)
+        except ValueError:
+            found[key.replace("-", "_")] = text
+    return found

@@ -1,0 +1,96 @@
+"""``llmos export``: from a checkpoint to a model folder, with a bar that says how far it is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llmos.cli._common import Common, json_option, pass_common, print_json
+from llmos.cli._sampling import key_values
+from llmos_kernel.errors import InvalidArgument
+
+
+@click.command("export")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--weights", metavar="FORMAT", help="The weights' format, as the exporter names it: fp32, ...")
+@click.option("--with", "exporter", default="native", show_default=True, metavar="NAME", help="Which exporter plugin.")
+@click.option(
+    "-o", "--option", "given", multiple=True, metavar="KEY=VALUE", callback=key_values, help="For the exporter."
+)
+@json_option
+@pass_common
+def command(
+    common: Common,
+    /,
+    source: Path,
+    target: Path,
+    weights: str | None,
+    exporter: str,
+    given: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Make the model folder TARGET from the checkpoint folder SOURCE."""
+    if not source.is_dir():
+        message = f"SOURCE {source} is no folder"
+        raise InvalidArgument(message, field="source", value=str(source), expected="a checkpoint's folder")
+    if target.exists():
+        message = f"TARGET {target} exists already; remove it, or choose another"
+        raise InvalidArgument(message, field="target", value=str(target), expected="a new folder")
+    plugin = common.installed().exporter(exporter)
+    with _progress(quiet=as_json) as progress:
+        facts = plugin.export(source, target, given | ({"weights": weights} if weights else {}), progress)
+    if as_json:
+        print_json(dict(facts))
+    else:
+        click.echo(f"Wrote {target} ({facts.get('weights', 'model')}).  Next: llmos models add {target}")
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what draws progress: a bar on a terminal, a line per part elsewhere, nothing for programs."""
+    if quiet:
+        yield _silent
+    elif sys.stderr.isatty():
+        with _bar() as draw:
+            yield draw
+    else:
+        yield _Lines()
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Draw nothing."""
+
+
+class _Lines:
+    """Draws a line per part."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            click.echo(f"{what} ...", err=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    from rich.console import Console  # noqa: PLC0415 - 100 ms that only this bar pays
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def draw(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total or None)
+            progress.update(tasks[what], completed=done, total=total or None)
+
+        yield draw

@@ -1,0 +1,134 @@
+"""``llmos models``: what can be loaded.  Listing reads metadata and starts nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from llmos._library import Library
+from llmos._models import read_folder
+from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json
+from llmos_kernel.contracts import ModelSpec
+from llmos_kernel.errors import InvalidArgument
+
+
+@click.group("models")
+def command() -> None:
+    """List, show, add and remove models."""
+
+
+@command.command("list")
+@json_option
+@pass_common
+def list_models(common: Common, as_json: bool) -> None:
+    """Show the models that can be loaded, and their other names."""
+    models = known_models(common)
+    aliases = _aliases(common, models)
+    facts = [attrs.asdict(spec) | {"aliases": aliases[spec.name]} for spec in models]
+    if as_json:
+        print_json(facts)
+    elif not models:
+        click.echo("There is no model.  `pip install llmos-tiny` brings a small one, `llmos models add` your own.")
+    else:
+        rows = [("NAME", "SIZE", "BACKEND", "FROM", "ALIASES")]
+        rows += [
+            (spec.name, size(spec.nbytes), spec.backend, spec.distribution or "you", ", ".join(aliases[spec.name]))
+            for spec in models
+        ]
+        print_columns(rows)
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--load", is_flag=True, help="Load the model and ask its executor as well.")
+@json_option
+@pass_common
+def show(common: Common, name: str, load: bool, as_json: bool) -> None:
+    """Show everything that is known of a model."""
+    with common.client() as client:
+        facts: dict[str, Any] = client.control("InspectModel", name)
+        if load:
+            with client.load_model(name) as model:
+                facts = client.control("InspectModel", model.name)
+    if as_json:
+        print_json(facts)
+        return
+    shown = {key: value for key, value in facts.items() if value not in (None, "", [], {}, 0)}
+    executor = shown.pop("executor", {})
+    rows = [(key, _cell(key, value)) for key, value in shown.items()]
+    print_columns([*rows, *((f"executor.{key}", _cell(key, value)) for key, value in executor.items())])
+
+
+@command.command("add")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--name", help="What to call it; by default what its manifest says.")
+@click.option("--alias", "aliases", multiple=True, help="Another name for it.")
+@click.option("--check/--no-check", default=True, help="Have its backend check the folder.")
+@json_option
+@pass_common
+def add(common: Common, folder: Path, name: str | None, aliases: tuple[str, ...], check: bool, as_json: bool) -> None:
+    """List the model in FOLDER among your own, so that it can be loaded by its name."""
+    spec = attrs.evolve(read_folder(folder, name), aliases=aliases)
+    taken = {known.name: known for known in known_models(common)}
+    if spec.name in taken:
+        message = f"the name {spec.name!r} is taken by a model of {taken[spec.name].distribution or 'your own'}"
+        message = f"{message}; give another with --name"
+        raise InvalidArgument(message, field="name", value=spec.name, expected="a name that no model has")
+    if check:
+        common.installed().backend(spec.backend).measure(spec)
+    Library(common.settings().home).add(spec)
+    if as_json:
+        print_json(attrs.asdict(spec))
+    else:
+        click.echo(f"Added {spec.name} ({size(spec.nbytes)}).  Try: llmos generate -m {spec.name} 'Once upon a time'")
+
+
+@command.command("remove")
+@click.argument("name")
+@json_option
+@pass_common
+def remove(common: Common, name: str, as_json: bool) -> None:
+    """Take a model off your own list.  Its files stay where they are."""
+    spec = Library(common.settings().home).remove(name)
+    if as_json:
+        print_json(attrs.asdict(spec))
+    else:
+        click.echo(f"Removed {spec.name} from your models; its files are still in {spec.path}.")
+
+
+def known_models(common: Common) -> list[ModelSpec]:
+    """Return every model that the settings and the plugins bring.  Imports no plugin."""
+    return sorted((*common.installed().models(), *common.settings().kernel.models), key=lambda spec: spec.name)
+
+
+def size(nbytes: int) -> str:
+    """Return a number of bytes as people say it."""
+    if nbytes < 1:
+        return "-"
+    units = ["B", "kB", "MB", "GB", "TB", "PB"]
+    value = float(nbytes)
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 100 else f"{value:.1f} {units[0]}"
+
+
+def _aliases(common: Common, models: list[ModelSpec]) -> dict[str, list[str]]:
+    """Return every model's other names; those in the settings win over those that models bring."""
+    owner: dict[str, str] = {}
+    for spec in models:
+        for alias in spec.aliases:
+            owner.setdefault(alias, spec.name)
+    owner |= common.settings().kernel.aliases
+    return {spec.name: sorted(alias for alias, name in owner.items() if name == spec.name) for spec in models}
+
+
+def _cell(key: str, value: object) -> str:
+    if key == "nbytes" and isinstance(value, int):
+        return size(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_cell(name, item)}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
