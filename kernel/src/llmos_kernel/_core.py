@@ -63,9 +63,10 @@ class MemoryResource(Resource):
 
     def disposed(self) -> None:
         self.region.close(on_free=self._freed)
+        self.seat.core.settle()
 
     def _freed(self) -> None:
-        self.seat.account.give(*self.charge)
+        self.seat.core.later(lambda: self.seat.account.give(*self.charge))
 
 
 class Core:
@@ -88,8 +89,8 @@ class Core:
         self.workers = Workers("llmos-worker", config.workers)
         self.policies: tuple[tuple[str, Policy], ...] = ()
         self.router: Router | None = None
-        self.dropped: deque[tuple[int, int]] = deque()
-        """Task handles that were collected, noted by their finalizers."""
+        self._later: deque[Callable[[], None]] = deque()
+        """What finalizers left to do."""
         self.models: Models
         self.seat = Seat(self, 0, Credentials("kernel", "kernel"))
 
@@ -181,10 +182,24 @@ class Core:
         self.demand_running(drain=True)
         if not seat.open:
             raise HandleRevoked("the process is closed")
-        while self.dropped:
-            self._sweep(*self.dropped.popleft())
+        self.settle()
 
-    def _sweep(self, index: int, generation: int) -> None:
+    def settle(self) -> None:
+        """Do what finalizers left.  Under the lock."""
+        while self._later:
+            self._later.popleft()()
+
+    def later(self, job: Callable[[], None]) -> None:
+        """Do *job* under the lock: now, or with the next call if it is held, maybe by whom a finalizer interrupts."""
+        self._later.append(job)
+        if self.lock.acquire(blocking=False):
+            try:
+                self.settle()
+            finally:
+                self.lock.release()
+
+    def dropped(self, index: int, generation: int) -> None:
+        """Note that nobody can read a task any more: its handle was collected.  Under the lock."""
         entry = self.table.at(index, generation)
         if entry is not None and entry.resource.kind == "task":
             if entry.resource.ended:

@@ -36,13 +36,13 @@ class Dispatcher:
     def __init__(self, core: Core, model: str, plugin: str, scheduler: Scheduler, *, steps: bool) -> None:
         self._core, self._lock, self._model, self._plugin = core, core.lock, model, plugin
         self._scheduler, self._steps = scheduler, steps
-        self.notes: deque[tuple[str, TaskRecord]] = deque()
-        """(``accepted | arrived | changed | stalled | room | ended``, task), from any thread."""
+        self.notes: deque[tuple[str, Any]] = deque()
+        """(``accepted | arrived | changed | stalled | room | ended``, task) or (``closed``, context), any thread."""
         self.tasks: dict[int, TaskRecord] = {}
         """Those that the scheduler knows."""
         self.broken: PluginFailed | None = None
         """Why the scheduler is not asked any more."""
-        self.output: Finish | None = None
+        self.output: Finish = lambda rec, result: deliver(rec, result, core.clock.now())
         """Takes results of tasks with post-processors."""
         self._deferred: set[int] = set()
         """Answered NotNow since the last change: asking again could only spin."""
@@ -111,6 +111,9 @@ class Dispatcher:
         if self.tasks.pop(rec.id, None):  # else it has not arrived, and is released when it does
             release.append(rec.id)
             calls.append((self._scheduler.finished, rec.id))
+
+    def _on_closed(self, context: int, now: float, calls: list[Any], release: list[int]) -> None:
+        release.append(context)
 
     def _expire(self, now: float) -> None:
         while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].ended):
@@ -321,10 +324,13 @@ class Dispatcher:
 
     def _deliver(self, rec: TaskRecord, result: Result, now: float) -> None:
         """Pass a result on, and note whether its reader is behind now."""
-        if rec.filters is not None and self.output is not None:
-            self.output(rec, result)
-        else:
+        if rec.filters is None:
             deliver(rec, result, now)
+        else:
+            if result.finish is not None or result.error is not None:
+                rec.state = "stalled"  # no more steps, while its last words are on their way
+                self.notes.append(("changed", rec))
+            self.output(rec, result)
         if rec.full:
             self.notes.append(("stalled", rec))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import contextvars
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Coroutine
@@ -41,15 +42,15 @@ class Driver(abc.ABC):
         self.dispatcher = Dispatcher(core, model, plugin, scheduler, steps=self.steps)
         self.dispatcher.output = self._filter
         self._bell = Bell()
-        self._armed: float | None = 0.0
-        """Until when the thread sleeps; 0 while it is awake."""
+        self._armed: float | None = float("-inf")
+        """Until when the thread sleeps; long past while it is awake."""
         self._closing = False
         self.lent = 0
         """Rows of tasks that wait for their children."""
         self._output = Workers(f"llmos-{model}-output", 1)
         self.thread = threading.Thread(target=self._run, name=f"llmos-{model}", daemon=True)
 
-    def note(self, what: str, rec: TaskRecord, wake_by: float = 0.0) -> None:
+    def note(self, what: str, rec: TaskRecord | int, wake_by: float = float("-inf")) -> None:
         """Tell the dispatcher; wake its thread unless it wakes by itself before *wake_by*.  Any thread."""
         self.dispatcher.notes.append((what, rec))
         if self._armed is None or self._armed > wake_by:
@@ -101,7 +102,7 @@ class Driver(abc.ABC):
                 self._armed = dispatcher.wake_at()
                 if not dispatcher.notes:
                     self._bell.wait(clock, self._armed)
-                self._armed = 0.0
+                self._armed = float("-inf")
         self._close()
 
     def _ask_limits(self) -> Limits | None:
@@ -197,7 +198,9 @@ class StepDriver(Driver):
     def __init__(self, core: Core, model: str, executor: StepExecutor, plugin: str, scheduler: Scheduler) -> None:
         super().__init__(core, model, executor, plugin, scheduler)
         self._stepping: set[int] = set()
-        """Tasks of the running step that have not ended."""
+        """Tasks of the running step that have not ended; a new set for each step."""
+        self._cutting = threading.Lock()
+        """Held while a step is cut short: the next one cannot begin, so that it is not the one that is cut."""
 
     def task_ended(self, rec: TaskRecord) -> None:
         """Note it; when the last row of the running step is gone, cut the step short."""
@@ -205,7 +208,15 @@ class StepDriver(Driver):
         if rec.id in self._stepping:
             self._stepping.discard(rec.id)
             if not self._stepping:
-                self.core.workers.submit(self.executor.interrupt)
+                self.core.workers.submit(functools.partial(self._cut, self._stepping))
+
+    def _cut(self, stepping: set[int]) -> None:
+        with self._cutting:
+            if self._stepping is stepping:
+                try:
+                    self.executor.interrupt()
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                    self.core.report("executor.interrupt_failed", model=self.model, error=repr(error))
 
     def _limits(self) -> Limits:
         return self.executor.limits  # type: ignore[no-any-return]
@@ -232,13 +243,13 @@ class StepDriver(Driver):
             rows = [id for id, _ in plan.prefill + plan.decode]
             self._stepping = {id for id in rows if not dispatcher.tasks[id].ended}
         try:
-            results = tuple(self.executor.step(plan)) if self._stepping else ()
-            with self.core.lock:
-                self._stepping = set()
+            try:
+                results = tuple(self.executor.step(plan)) if self._stepping else ()
+            finally:
+                with self._cutting, self.core.lock:
+                    self._stepping = set()
             dispatcher.commit(plan, results, clock.now())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            with self.core.lock:
-                self._stepping = set()
             dispatcher.crash(plan, error, clock.now())
         if self.core.events.enabled:
             seconds = clock.now() - begun

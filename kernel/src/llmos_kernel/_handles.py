@@ -9,6 +9,7 @@ entry knows exactly its live children; a free place has a generation that no han
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
@@ -250,8 +251,8 @@ class TaskHandle(Handle):
         self.id: int = entry.resource.id
 
     def __del__(self) -> None:
-        # Runs wherever the collector runs, maybe under the core's lock: only note it, the core sweeps later.
-        self._seat.core.dropped.append((self._index, self._generation))
+        core = self._seat.core
+        core.later(functools.partial(core.dropped, self._index, self._generation))
 
     def cancel(self) -> None:
         """End the task with `Cancelled` unless it has ended.  Needs the right CANCEL."""

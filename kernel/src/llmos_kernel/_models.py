@@ -8,7 +8,6 @@ wants the model meanwhile waits on the same `WaitList`.
 from __future__ import annotations
 
 import difflib
-import functools
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -188,7 +187,7 @@ class Served:
         """Forget a context.  Under the lock."""
         self.contexts -= 1
         if self.driver is not None:
-            self._core.workers.submit(functools.partial(self.driver.executor.release, [id]))
+            self.driver.note("closed", id)
 
 
 class Models:
