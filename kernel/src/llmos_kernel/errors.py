@@ -165,10 +165,11 @@ class KernelBug(KernelError):
 
 
 def shown(value: object) -> str:
-    """Return *value* for a message: its repr, cut, and no digits of an integer that Python would refuse to print."""
-    if isinstance(value, int) and value.bit_length() > _BITS:
-        return f"an integer of {value.bit_length()} bits"
-    return f"{value!r:.80}"
+    """Return *value* for a message: its repr, cut, whatever its repr does."""
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # noqa: BLE001 - Python refuses to print integers of many digits, and a repr may do anything
+        return f"a value of type {type(value).__name__} that cannot be shown"
 
 
 def _plain(value: object) -> object:
@@ -182,8 +183,8 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return repr(value)
+        return {key if isinstance(key, str) else shown(key): _plain(item) for key, item in value.items()}
+    return shown(value)
 
 
 def _rebuild(kind: type[KernelError], message: str, fields: dict[str, object]) -> KernelError:

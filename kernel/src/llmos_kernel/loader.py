@@ -148,10 +148,10 @@ def list_models(record: PluginRecord) -> tuple[ModelSpec, ...]:
         with (folder / MODELS_FILE).open("rb") as file:
             data = file.read(MODELS_LIMIT + 1)
         if len(data) > MODELS_LIMIT:
-            raise ValueError(f"{MODELS_FILE} is larger than {MODELS_LIMIT} bytes")  # noqa: TRY301
+            raise ValueError(f"{MODELS_FILE} is larger than {MODELS_LIMIT} bytes")
         entries = json.loads(data)
         if not isinstance(entries, list):
-            raise TypeError(f"{MODELS_FILE} must be a list of objects")  # noqa: TRY301
+            raise TypeError(f"{MODELS_FILE} must be a list of objects")
         return tuple(_model(entry, number, folder, record.distribution) for number, entry in enumerate(entries))
     except Exception as error:
         why = f"its models cannot be listed: {said(error)}; {report(record)}"
