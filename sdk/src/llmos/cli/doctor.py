@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import click
 
-from llmos._settings import Settings
+from llmos._settings import Settings, default_settings
 from llmos._version import __version__
 from llmos.cli._common import Common, json_option, pass_common, print_json
 from llmos.cli.models import size
