@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmos_kernel import contracts, hookspecs
@@ -46,6 +46,7 @@ def test_counts_are_ranged(field: str, make: Callable[[Any], object], value: obj
     assert len(str(caught.value)) < 250
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=True) | st.integers())
 def test_check_number_is_a_range(value: float) -> None:
     """Exactly the finite numbers in the range pass, whatever number comes."""

@@ -8,7 +8,7 @@ import pickle
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmos_kernel import errors
@@ -84,10 +84,11 @@ def test_wire_of_strangers(data: dict[str, object], kind: type[KernelError]) -> 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.frozensets(st.integers()),
-    max_leaves=20,
+    max_leaves=10,
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_fields_are_plain(value: object) -> None:
     """Any value, NaN and bytes included, becomes something that JSON carries strictly and unchanged."""
@@ -103,6 +104,15 @@ def test_what_cannot_be_printed(value: object) -> None:
 
     assert "that cannot be shown" in shown(value)
     assert fields == json.loads(json.dumps(fields))
+
+
+def test_what_contains_itself() -> None:
+    """A list within itself, and one nested deeply, become finite fields."""
+    inside: list[object] = []
+    inside.append(inside)
+    fields = KernelError("x", inside=inside).fields
+
+    assert "[[[[[[[['[[...]]']]]]]]]]" == str(fields["inside"])
 
 
 def test_integers_of_other_readers() -> None:

@@ -172,18 +172,18 @@ def shown(value: object) -> str:
         return f"a value of type {type(value).__name__} that cannot be shown"
 
 
-def _plain(value: object) -> object:
-    """Return *value* as something that JSON can carry."""
+def _plain(value: object, depth: int = 8) -> object:
+    """Return *value* as something that JSON can carry; what is nested deeper than *depth*, or in itself, as text."""
     if isinstance(value, int) and value.bit_length() > _BITS:
         return shown(value)
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return value if value - value == 0 else repr(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else shown(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and depth:
+        return [_plain(item, depth - 1) for item in value]
+    if isinstance(value, Mapping) and depth:
+        return {key if isinstance(key, str) else shown(key): _plain(item, depth - 1) for key, item in value.items()}
     return shown(value)
 
 
