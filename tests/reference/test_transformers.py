@@ -80,18 +80,20 @@ def test_logits(pair: Pair) -> None:
 
 
 def test_greedy_tokens(pair: Pair) -> None:
-    """Sixty-four tokens are transformers' own choices: for a request alone, and for twelve that share eight places.
+    """Sixty-four tokens are transformers' own choices: for a request alone, and for eight that run side by side.
 
-    The twelve have prompts of different lengths, join two at a time while others decode, and leave when they are done;
-    the last four take the places of others.
+    The eight have prompts of different lengths and join two at a time while others decode; three short requests run
+    before them and leave their places to the last of them.
     """
-    executor = load(pair.folder, slots=SLOTS, context=160)
-    alone, *asked = prompts(pair.vocab, 13, low=4, high=60)
+    executor = load(pair.folder, slots=SLOTS, context=128)
     driver = Driver(executor, chunk=16)
-    first = driver.add(0, alone, max_tokens=TOKENS, ignore_eos=True)
+    asked = dict(enumerate(prompts(pair.vocab, SLOTS, low=4, high=40)))
+    alone = driver.add(100, asked[0], max_tokens=TOKENS, ignore_eos=True)
     driver.finish()
 
-    waiting = list(enumerate(asked, start=1))
+    for index, prompt in enumerate(prompts(pair.vocab, 3, low=4, high=40)):
+        driver.add(200 + index, prompt, max_tokens=4 + index, ignore_eos=True)
+    waiting = list(asked.items())
     while waiting or not all(row.ended for row in driver.rows.values()):
         for _ in range(2):
             if waiting and executor.limits.free:
@@ -100,8 +102,7 @@ def test_greedy_tokens(pair: Pair) -> None:
         driver.step()
     executor.close()
 
-    assert TOKENS == len(first.tokens)
-    assert [] == pair.disagreements(alone, first.tokens)
-    for index, prompt in enumerate(asked, start=1):
+    assert alone.tokens == driver.rows[0].tokens
+    for index, prompt in asked.items():
         assert TOKENS == len(driver.rows[index].tokens)
         assert [] == pair.disagreements(prompt, driver.rows[index].tokens)
