@@ -19,8 +19,8 @@ from llmos_kernel.errors import ConfigError, InvalidArgument
 FORMS = ("NFC", "NFD", "NFKC", "NFKD", "")
 NOTHING = {"form": "", "newlines": False, "controls": False, "spaces": False}
 MARKS = (
-    "a e é e\u0301 \u0301 \u0323 \u0345 ﬁ ½ ² \u1100 \u1161 \u11a8 각 가 \u09c7 \u09be \u0915\u093c \u212b \u0344 \u0f73 "
-    "か \u3099 \u309b \U00011099 \U000110ba \U00016d67 \U00016d63 \ufb1d \u05b4 \u1e9b\u0323 😀 "
+    "a e é e\u0301 \u0301 \u0323 \u0345 ﬁ ½ ² \u1100 \u1161 \u11a8 각 가 \u09c7 \u09be \u0915\u093c \u212b \u0344 "
+    "\u0f73 か \u3099 \u309b \U00011099 \U000110ba \U00016d67 \U00016d63 \ufb1d \u05b4 \u1e9b\u0323 😀 "
     "\u200d \ufe0f \u00a8 \u037e"
 )
 SPACES = " \t\n\r\x0b\x0c\x85\u2028\u2029\xa0\u2003\u3000\x00\x1b\x7f\x9f\ufeff\ud800\udc00"
