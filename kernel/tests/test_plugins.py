@@ -118,6 +118,14 @@ def test_every_kind_checks_what_its_hook_returns(site: Site, kind: str) -> None:
     assert "failed" == record_of(plugins, f"{kind}:x").state
 
 
+def test_several_instead_of_one(site: Site) -> None:
+    """A list of the right things is not the right thing."""
+    plugins = installed(site, f"{HEADER}{STORE}\n@hookimpl\ndef llmos_store(config): return [S()]\n")
+
+    with pytest.raises(PluginFailed, match="returned list, and Store is wanted"):
+        plugins.store("x")
+
+
 def test_command(site: Site) -> None:
     """A command is something that can be called; the kernel knows no more of it."""
     plugins = installed(site, f"{HEADER}\n@hookimpl\ndef llmos_command(): return print\n", kind="command")
@@ -129,7 +137,7 @@ def test_command_that_cannot_be_called(site: Site) -> None:
     """A command that is no callable is a failure."""
     plugins = installed(site, f"{HEADER}\n@hookimpl\ndef llmos_command(): return 7\n", kind="command")
 
-    with pytest.raises(PluginFailed, match="returned int, and command is wanted"):
+    with pytest.raises(PluginFailed, match="returned int, and Callable is wanted"):
         plugins.command("x")
 
 

@@ -31,7 +31,9 @@ _CONTRACTS: Mapping[str, type] = {
     "backend": Backend, "scheduler": Scheduler, "router": Router, "policy": Policy, "processor": Processor,
     "store": Store, "exporter": Exporter,
 }  # fmt: skip
-"""What the hook of a kind must return; a command is checked for being callable, a model list by its entries."""
+"""What an embedder may pass as it is."""
+_RETURNS: Mapping[str, Any] = {**_CONTRACTS, "command": Callable, "model": ModelSpec}
+"""What the hook of a kind must return, or, of models, return several of."""
 
 
 @attrs.define(eq=False)
@@ -119,12 +121,9 @@ class Plugins:
         """Return the key and the function of every observer.  One that fails is logged and left out."""
         found: list[tuple[str, Callable[[Event], object]]] = []
         for name in self._active("observer", self._config.observers):
-            try:
+            with self._left_out("observer", name):
                 entry = self._find("observer", name)
                 found.append((entry.record.key, functools.partial(_tell, self._load(entry))))
-            except PluginError as error:
-                log("warning", "observer.failed", plugin=f"observer:{name}", error=str(error))
-            else:
                 self._change(entry, state="active")
         return tuple(found)
 
@@ -132,14 +131,14 @@ class Plugins:
         """Return the models that plugins bring.  A plugin whose list is wrong is logged and left out, all of it."""
         listed: dict[str, list[tuple[_Entry, ModelSpec]]] = {}
         for entry in self._usable("model"):
-            with self._quarantine(entry), entry.lock:
+            with self._left_out("model", entry.record.name), entry.lock:
                 for spec in loader.list_models(entry.record) if entry.given is None else self._make(entry):
                     listed.setdefault(spec.name, []).append((entry, spec))
                 self._change(entry, state="active")
         for name, claims in listed.items():
             sources = " and ".join(f"{entry.record.key} of {entry.record.source}" for entry, _ in claims)
             for entry, _ in claims if len(claims) > 1 else ():
-                with self._quarantine(entry):
+                with self._left_out("model", entry.record.name):
                     raise entry.record.failure(f"the model {name!r} is claimed twice, by {sources}; block one of them")
         return tuple(spec for claims in listed.values() for entry, spec in claims if entry.record.state == "active")
 
@@ -236,22 +235,20 @@ class Plugins:
     def _make(self, entry: _Entry) -> Any:  # noqa: ANN401 - what the hook returns, checked
         """Call the plugin's hook and check what it returns."""
         hook, record, started = self._load(entry), entry.record, self._now()
-        name, contract = HOOKS[record.kind], _CONTRACTS.get(record.kind)
+        name, wanted = HOOKS[record.kind], _RETURNS[record.kind]
         try:
             made = _call(hook, config=self._config.options.get(record.key, {}))
-            if record.kind == "model":
-                made, contract = list(made), ModelSpec
+            parts = list(made) if record.kind == "model" else [made]
         except (Exception, SystemExit) as error:
-            if isinstance(error, ConfigError) and record.kind in _CONTRACTS:
+            if isinstance(error, ConfigError) and record.kind != "model":  # models have no options that could be wrong
                 raise
             raise self._note(entry, record.failure(f"{name} raised {said(error)}; {report(record)}")) from error
-        parts = made if isinstance(made, list) else [made]
-        if not all(isinstance(part, contract) if contract else callable(part) for part in parts):
-            wanted = contract.__name__ if contract else "command"
-            why = f"{name} returned {type(made).__name__}, and {wanted} is wanted; {report(record)}"
+        if not all(isinstance(part, wanted) for part in parts):
+            kinds = ", ".join(sorted({type(part).__name__ for part in parts}))
+            why = f"{name} returned {kinds}, and {wanted.__name__} is wanted; {report(record)}"
             raise self._note(entry, record.failure(why))
         self._change(entry, state="active", seconds=record.seconds + self._now() - started)
-        return made
+        return parts if record.kind == "model" else made
 
     def _load(self, entry: _Entry) -> pluggy.HookImpl:
         """Import, check and register the plugin, once; return its implementation of its hook."""
@@ -275,7 +272,12 @@ class Plugins:
 
     def _register(self, record: PluginRecord, plugin: object) -> pluggy.HookImpl:
         """Register *plugin* and return its hook, or raise."""
-        _check_version(record, getattr(plugin, "api", 1))
+        api, wanted = getattr(plugin, "api", 1), API[record.kind]  # who states none was there before there were two
+        if not isinstance(api, int) or isinstance(api, bool):
+            raise record.failure(f"its api is {api!r}, which is no whole number; {report(record)}")
+        if api != wanted:
+            why = f"it is made for version {api} of the {record.kind} contract, and this kernel has version {wanted}"
+            raise record.failure(f"{why}; install a version made for it", "incompatible")
         hooks = {hook for name in dir(plugin) if (hook := self._hook_of(record, plugin, name))}
         if HOOKS[record.kind] not in hooks:
             raise record.failure(f"it has no {HOOKS[record.kind]}; {report(record)}")
@@ -309,13 +311,15 @@ class Plugins:
     # --- book-keeping ------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _quarantine(self, entry: _Entry) -> Iterator[None]:
-        """Log an error of this plugin, and go on without the plugin."""
+    def _left_out(self, kind: str, name: str) -> Iterator[None]:
+        """Log what is wrong with this plugin, and go on without it."""
         try:
             yield
         except PluginError as error:
-            self._note(entry, error)
-            log("warning", "plugin.quarantined", plugin=entry.record.key, error=str(error))
+            for entry in self._usable(kind):
+                if entry.record.name == name:
+                    self._note(entry, error)
+            log("warning", "plugin.left_out", plugin=f"{kind}:{name}", error=str(error))
 
     def _note(self, entry: _Entry, error: PluginError) -> PluginError:
         """Keep in the record what *error* says, and let go of the plugin."""
@@ -331,16 +335,6 @@ class Plugins:
         record, entry.record = entry.record, attrs.evolve(entry.record, **changes)
         if entry.record != record:
             self.on_change(entry.record)
-
-
-def _check_version(record: PluginRecord, api: object) -> None:
-    """Raise unless *api*, which a plugin states (1 if it states none), is the kernel's version of the contract."""
-    wanted = API[record.kind]
-    if not isinstance(api, int) or isinstance(api, bool):
-        raise record.failure(f"its api is {api!r}, which is no whole number; {report(record)}")
-    if api != wanted:
-        why = f"it is made for version {api} of the {record.kind} contract, and this kernel has version {wanted}"
-        raise record.failure(f"{why}; install a version made for it", "incompatible")
 
 
 def _offer(contract: object, kind: str) -> object:
