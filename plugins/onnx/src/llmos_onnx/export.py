@@ -13,10 +13,9 @@ from llmos_onnx.architectures import read_shape
 from llmos_onnx.checkpoint import CONFIG, Checkpoint, Progress
 from llmos_onnx.decoder import HEAD, tensor_shapes, write_decoder
 from llmos_onnx.fields import nearest
-from llmos_onnx.folder import write_folder
+from llmos_onnx.folder import FolderWriter, write_folder
 from llmos_onnx.graph import Graph
 from llmos_onnx.manifest import CARD, DATA, GRAPH, TOKENIZER, WEIGHTS, Manifest
-from llmos_onnx.shape import Shape
 from llmos_onnx.tokens import read_text_settings
 from llmos_onnx.weights import FORMATS
 
@@ -67,18 +66,18 @@ def export_model(
             source=source.resolve().name,
         )
         with write_folder(target) as folder:
-            with folder.file(DATA) as data:
-                graph = _write_graph(Graph(data), shape, weights, checkpoint)
-            folder.add(GRAPH, graph)
+            _write_model(folder, manifest, checkpoint)
             folder.add(TOKENIZER, text.tokenizer)
             if card is not None:
                 folder.add(CARD, card)
             return folder.finish(manifest)
 
 
-def _write_graph(graph: Graph, shape: Shape, weights: str, checkpoint: Checkpoint) -> bytes:
-    write_decoder(graph, shape, FORMATS[weights], checkpoint)
-    return graph.serialise(shape.architecture)
+def _write_model(folder: FolderWriter, manifest: Manifest, checkpoint: Checkpoint) -> None:
+    with folder.file(DATA) as data:
+        graph = Graph(data)
+        write_decoder(graph, manifest.shape, FORMATS[manifest.weights], checkpoint)
+    folder.add(GRAPH, graph.serialise(manifest.architecture))
 
 
 def _licence(card: bytes | None) -> str:
