@@ -14,15 +14,16 @@ import errno
 import functools
 import mmap
 import os
-import socket
 import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from llmos_kernel.errors import HandleRevoked, InvalidArgument, OutOfMemory, PermissionDenied, PortBroken
+
+if TYPE_CHECKING:
+    import socket
 
 SEALS = sys.platform == "linux"
 """Whether the operating system enforces seals here."""
@@ -167,6 +168,8 @@ def send_memory(sock: socket.socket, region: Region, write: bool = False) -> Non
 
     Raises `HandleRevoked` when it is closed, and `PortBroken` when nobody is there.
     """
+    import socket  # noqa: PLC0415 - only who passes memory on pays
+
     fd = region.descriptor(write)
     try:
         socket.send_fds(sock, [b"M"], [fd])
@@ -182,6 +185,8 @@ def recv_memory(sock: socket.socket) -> Region:
     Raises `PortBroken` when the other side is gone, and `InvalidArgument` for a message without a descriptor or with
     one that its sender could shrink: to touch pages that are gone kills the process.
     """
+    import socket  # noqa: PLC0415 - only who passes memory on pays
+
     data, fds, _, _ = socket.recv_fds(sock, 1, 1)
     if not data:
         raise PortBroken("the process that was to send memory is gone")
@@ -197,6 +202,8 @@ def recv_memory(sock: socket.socket) -> Region:
 def _open() -> int:
     if SEALS:
         return os.memfd_create("llmos", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    import tempfile  # noqa: PLC0415 - brings archives and compression
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
