@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -54,6 +55,13 @@ class LazyGroup(click.Group):
         found: click.Command = common.installed().command(cmd_name)
         return found
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
+        """Run the command; a reader that has gone is told apart from other failures, which click would not do."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -68,6 +76,10 @@ class LazyGroup(click.Group):
         rows = [(name, COMMANDS.get(name) or f"From {_announced()[name]}.") for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+class _ReaderGone(Exception):
+    """Whoever read the output has gone."""
 
 
 class _UnknownCommand(click.UsageError):
@@ -124,7 +136,7 @@ def run(args: Sequence[str], common: Common | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
+    except (_ReaderGone, BrokenPipeError):
         # The interpreter flushes stdout once more when it ends, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE

@@ -30,22 +30,19 @@ class Conversation:
     def answer(self, text: str) -> None:
         """Print the answer to *text* as it comes.  Ctrl-C ends the answer, and what was said of it counts."""
         self.messages.append({"role": "user", "content": text})
+        said = ""
         try:
-            stream = self._model.chat_stream(self.messages, system=self._system, **self._options)
-        except BaseException:
-            self.messages.pop()
-            raise
-        with stream:
-            try:
+            with self._model.chat_stream(self.messages, system=self._system, **self._options) as stream:
                 for piece in stream:
                     click.echo(piece, nl=False)
-                click.echo()
-            except KeyboardInterrupt:
-                click.echo(click.style(" [stopped]", dim=True))
-            except BaseException:
-                self.messages.pop()
-                raise
-            self.messages.append({"role": "assistant", "content": stream.text_so_far})
+                    said += piece
+            click.echo()
+        except KeyboardInterrupt:
+            click.echo(click.style(" [stopped]", dim=True))
+        except BaseException:
+            self.messages.pop()  # as if it had not been asked
+            raise
+        self.messages.append({"role": "assistant", "content": said})
 
 
 @click.command("chat")

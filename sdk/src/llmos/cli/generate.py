@@ -32,11 +32,11 @@ def command(
             answers = loaded.generate_text(text, n=count or 1, **options)
             print_json([_facts(answer) for answer in answers] if count is not None else _facts(answers[0]))
             return
-        say_what_it_is(model, loaded)
         if count is None:
             stream_text(loaded, text, options)
         else:
             click.echo("\n---\n".join(loaded.generate_text(text, n=count, **options)))
+        say_what_it_is(model, loaded)
 
 
 def stream_text(model: Model, prompt: str, options: Options) -> None:

@@ -56,7 +56,7 @@ def show(common: Common, name: str, load: bool, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    shown = {key: value for key, value in facts.items() if value not in (None, "", [], {}, 0)}
+    shown = {key: value for key, value in facts.items() if value not in (None, "", [], (), {}, 0)}
     executor = shown.pop("executor", {})
     rows = [(key, _cell(key, value)) for key, value in shown.items()]
     print_columns([*rows, *((f"executor.{key}", _cell(key, value)) for key, value in executor.items())])

@@ -84,7 +84,7 @@ class EchoExecutor(StepExecutor):
     """Repeats each task's prompt, one word a token.
 
     *rows*, *tokens* and *chunks* are its `Limits`; *burst* is how many tokens a decode row may yield in one step.
-    `plans` records every plan that it was given, and `known` the tasks that it has not been told to release.
+    `plans` and `tasks` record every plan and task that it was given, and `known` the tasks that it has not been told to release.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class EchoExecutor(StepExecutor):
         self.faults = faults or EchoFaults()
         self.gate = gate or Gate()
         self.plans: list[Plan] = []
+        self.tasks: list[Task] = []
         self.closed = False
 
     @property
@@ -117,6 +118,7 @@ class EchoExecutor(StepExecutor):
 
     def prepare(self, id: int, task: Task) -> Prepared:
         """Split the prompt into words."""
+        self.tasks.append(task)
         if self.faults.prepare is not None:
             raise self.faults.prepare
         _check_params(task.params)
