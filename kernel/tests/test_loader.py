@@ -157,6 +157,15 @@ def test_remains_of_an_uninstallation(site: Site) -> None:
     assert "(unnamed)" == site.record("backend:echo").distribution
 
 
+def test_folder_of_another_name(site: Site) -> None:
+    """A distribution whose folder does not bear its name is found all the same."""
+    site.install("acme-echo", {"backend:echo": "bomb"})
+    (site.folder / "acme_echo-1.0.dist-info").rename(site.folder / "other-1.0.dist-info")
+    records = survey(KernelConfig(plugins=("acme-echo",)))
+
+    assert ["discovered"] == [record.state for record in records if record.distribution == "acme-echo"]
+
+
 # --- requirements ----------------------------------------------------------------------------------------------
 
 
@@ -198,6 +207,15 @@ def test_missing_dependency(site: Site) -> None:
     assert ("failed", "nowhere[x]<3,>=2") == (record.state, record.needs)
     assert "needs nowhere[x]<3,>=2, which is not installed: pip install 'nowhere[x]<3,>=2'" == record.why
     assert isinstance(record.error(), PluginMissing)
+
+
+def test_remains_of_a_dependency(site: Site) -> None:
+    """A dependency of which only a folder is left is not installed."""
+    site.install("gone")
+    (site.folder / "gone-1.0.dist-info" / "METADATA").unlink()
+    site.install("acme-echo", {"backend:echo": "bomb"}, requires=["gone"])
+
+    assert "gone" == site.record("backend:echo").needs
 
 
 def test_extra_of_an_entry_point(site: Site) -> None:

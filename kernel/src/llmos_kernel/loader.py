@@ -189,7 +189,7 @@ def _announcing() -> Iterator[Distribution]:
             yield dist
         elif _canonical(name) not in seen:
             seen.add(_canonical(name))
-            yield metadata.distribution(name)
+            yield _distribution(name) or dist
 
 
 def _records(dist: Distribution, config: KernelConfig) -> Iterator[PluginRecord]:
@@ -266,12 +266,17 @@ def _contested(record: PluginRecord, claims: Iterable[PluginRecord]) -> PluginRe
 
 def _installed(name: str) -> str | None:
     """Return the installed version of the distribution *name*, or None."""
-    from importlib import metadata  # noqa: PLC0415 - already imported by the survey
-
     if _canonical(name) == "llmos-kernel":
         return __version__  # what runs, whatever the metadata of an editable installation remembers
+    dist = _distribution(name)
+    return (_header(dist, "Version") or None) if dist else None
+
+
+def _distribution(name: str) -> Distribution | None:
+    from importlib import metadata  # noqa: PLC0415 - already imported by the survey
+
     try:
-        return metadata.version(name)
+        return metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return None
 
