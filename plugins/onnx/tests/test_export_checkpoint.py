@@ -161,6 +161,14 @@ def test_wrong_options_are_named(source: Path, options: dict[str, Any], field: s
     assert field == refused(source, InvalidArgument, **options).fields["field"]
 
 
+def test_what_could_not_be_read_back_is_not_written(source: Path) -> None:
+    """A name or template beyond what a manifest may hold is refused while exporting, not when the folder is opened."""
+    assert "llmos.json: name" == refused(source, name="x" * 201).fields["field"]
+
+    edit(source / "tokenizer_config.json", chat_template="語" * 400_000)
+    assert "llmos.json: size" == refused(source).fields["field"]
+
+
 def test_block_formats_say_which_matrix_is_too_narrow(tmp_path: Path) -> None:
     """Widths that are no multiple of 16 have no blocks."""
     source = write_checkpoint(tmp_path / "source", attrs.evolve(RECIPES["nano"], hidden=40))

@@ -47,7 +47,7 @@ def export_model(
         raise InvalidArgument(
             f"weights is {weights!r}, expected {expected}", field="weights", value=weights, expected=expected
         )
-    model = name or source.resolve().name
+    model = name or source.absolute().name
     with Checkpoint(source, model=model, progress=progress) as checkpoint:
         config = checkpoint.json(CONFIG, required=True)
         shape = read_shape(config, context=context)
@@ -63,7 +63,7 @@ def export_model(
             generation=text.generation,
             chat_template=text.chat_template,
             licence=licence or _licence(card),
-            source=source.resolve().name,
+            source=source.absolute().name,
         )
         with write_folder(target) as folder:
             _write_model(folder, manifest, checkpoint)

@@ -67,7 +67,7 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises `ModelUnavailable` where it is missing, a link, larger than 1 MiB or malformed.
     """
-    model = path.name
+    model = path.absolute().name
     return Manifest.from_json(bytes(_read(path, MANIFEST, None, model)), model=model)
 
 
@@ -78,7 +78,7 @@ def open_folder(path: Path) -> ModelFolder:
     is returned.  Raises `ModelUnavailable` naming the file or field, its value and what would be right, and
     `OutOfMemory` where the weights do not fit.
     """
-    manifest, model = read_manifest(path), path.name
+    manifest, model = read_manifest(path), path.absolute().name
     contents = {name: _read(path, name, manifest.files[name], model) for name in (GRAPH, DATA, TOKENIZER)}
     graph = bytes(contents[GRAPH])
     check_graph(graph, manifest, model=model)
@@ -149,11 +149,15 @@ class FolderWriter:
             file.write(content)
 
     def finish(self, manifest: Manifest) -> Manifest:
-        """Write ``llmos.json`` with the files written so far, and return it."""
-        manifest = attrs.evolve(manifest, files=self._files)
+        """Write ``llmos.json`` with the files written so far, and return it.
+
+        Raises `ModelUnavailable` where `Manifest.from_json` would not read it back: nobody could open that folder.
+        """
+        content = attrs.evolve(manifest, files=self._files).to_json()
+        written = Manifest.from_json(content, model=manifest.name)
         with (self._path / MANIFEST).open("xb") as file:
-            file.write(manifest.to_json())
-        return manifest
+            file.write(content)
+        return written
 
 
 class HashedFile:
