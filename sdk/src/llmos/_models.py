@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +27,22 @@ DEMONSTRATION = "demonstration"
 """The capability, or a word of the description, of a model that shows that everything works and is of no other use."""
 
 
+def _tuple(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
 @attrs.frozen(kw_only=True)
 class ModelInfo:
     """What the kernel knows of a model."""
 
     name: str
-    aliases: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
     backend: str = ""
     path: str = ""
-    kinds: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    kinds: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
     """Task kinds that it serves."""
-    languages: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    capabilities: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    languages: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
+    capabilities: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
     context: int = 0
     """Most tokens of prompt and output together; 0 is unknown until it is loaded."""
     nbytes: int = 0

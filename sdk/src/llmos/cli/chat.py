@@ -55,7 +55,7 @@ def command(common: Common, /, model: str | None, system: str | None, **given: o
     with common.client() as client, client.load_model(model or common.settings().model) as loaded:
         say_what_it_is(model, loaded)
         conversation = Conversation(loaded, system, taken(given))
-        if sys.stdin.isatty():
+        if on_terminal():
             _interact(common, loaded.name, conversation)
         else:
             for number, raw in enumerate(sys.stdin.buffer, 1):
@@ -65,9 +65,14 @@ def command(common: Common, /, model: str | None, system: str | None, **given: o
                 _turn(line, conversation)
 
 
+def on_terminal() -> bool:
+    """Return whether somebody types."""
+    return sys.stdin.isatty()
+
+
 def _interact(common: Common, name: str, conversation: Conversation) -> None:
     from llmos.cli._failures import report  # noqa: PLC0415 - only here is an error not the end
-    from llmos_kernel.errors import CallerError  # noqa: PLC0415 - the same
+    from llmos_kernel.errors import KernelError  # noqa: PLC0415 - the same
 
     with contextlib.suppress(ImportError):  # editing and history of the line, where the platform has it
         import readline  # noqa: F401, PLC0415
@@ -86,7 +91,7 @@ def _interact(common: Common, name: str, conversation: Conversation) -> None:
             return
         try:
             _turn(line, conversation)
-        except CallerError as error:
+        except KernelError as error:
             report(error, common)
 
 

@@ -84,7 +84,7 @@ class EchoExecutor(StepExecutor):
     """Repeats each task's prompt, one word a token.
 
     *rows*, *tokens* and *chunks* are its `Limits`; *burst* is how many tokens a decode row may yield in one step.
-    `plans` and `tasks` record every plan and task that it was given, and `known` the tasks that it has not been told to release.
+    `plans` and `tasks` record every plan and task that it was given; `known` are the tasks that it still has to keep.
     """
 
     def __init__(

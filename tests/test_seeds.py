@@ -1,0 +1,43 @@
+"""The two programs that the API grew from, as they were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.workspace import python
+
+CLIENT = """
+import llmos
+client = llmos.Client()                        # embedded kernel; Client("http://host:port", token=…) is remote
+model = client.load_model("gpt-3")             # a name or an alias; what it maps to is configuration
+print(model.generate_text("The quick brown fox jumps over the lazy dog."))
+"""
+SYSTEM = """
+import llmos
+os = llmos.LLMOS()
+model = llmos.load_model("gpt3")
+def summarize_text(text):
+    return model.generate_text(text, max_length=100)
+os.submit_task(summarize_text, "This is a long article about LLMs.")
+print(os.get_result())
+"""
+
+
+@pytest.mark.parametrize(("program", "alias"), [(CLIENT, "gpt-3"), (SYSTEM, "gpt3")])
+def test_seed(program: str, alias: str, tmp_path: Path) -> None:
+    """It prints generated text, ends well although it closes nothing, and says once what the alias stands for."""
+    done = python(program, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) > 1
+    assert 1 == done.stderr.count("alias")
+    assert f'"{alias}"' in done.stderr
+
+
+def test_two_loads_are_one_note(tmp_path: Path) -> None:
+    """A program that loads the alias again is not told again."""
+    again = CLIENT + '\nclient.load_model("gpt-3")\nllmos.load_model("gpt-3")\n'
+
+    assert 1 == python(again, cwd=tmp_path).stderr.count("alias")
