@@ -28,11 +28,11 @@ print(os.get_result())
 @pytest.mark.parametrize(("program", "alias"), [(CLIENT, "gpt-3"), (SYSTEM, "gpt3")])
 def test_seed(program: str, alias: str, tmp_path: Path) -> None:
     """It prints generated text, ends well although it closes nothing, and says once what the alias stands for."""
-    done = python(program, cwd=tmp_path)
+    done = python(program, cwd=tmp_path, settings={"PYTHONWARNINGS": "error"})
 
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) > 1
-    assert 1 == done.stderr.count("alias")
+    assert 1 == done.stderr.count("is an alias")
     assert f'"{alias}"' in done.stderr
 
 
@@ -40,4 +40,4 @@ def test_two_loads_are_one_note(tmp_path: Path) -> None:
     """A program that loads the alias again is not told again."""
     again = CLIENT + '\nclient.load_model("gpt-3")\nllmos.load_model("gpt-3")\n'
 
-    assert 1 == python(again, cwd=tmp_path).stderr.count("alias")
+    assert 1 == python(again, cwd=tmp_path).stderr.count("is an alias")
