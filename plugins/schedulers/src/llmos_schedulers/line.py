@@ -21,9 +21,6 @@ class Line:
 
     _ranks: list[Rank] = attrs.field(factory=list, init=False)
 
-    def __len__(self) -> int:
-        return len(self._ranks)
-
     def join(self, rank: Rank) -> None:
         """Stand in line.  A task joins once."""
         insort(self._ranks, rank)
