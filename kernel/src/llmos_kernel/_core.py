@@ -210,7 +210,7 @@ class Core:
     def close_handle(self, seat: Seat, handle: Handle) -> None:
         """Revoke *handle* if it is still valid and belongs to *seat*."""
         with self.lock:
-            entry = self.table.at(handle._index, handle._generation)  # noqa: SLF001
+            entry = self.table.named(handle)
             if entry is not None and entry.seat is seat:
                 self.table.revoke(entry)
 
@@ -297,7 +297,8 @@ class Core:
         self._bill(moving, port.seat)
         for moved in moving:
             self.table.move(moved, None)
-        port.put(Message(seat.principal, body, moving))
+        # A handle may be revoked on its way, and its place taken by another: the message holds a name, no entry.
+        port.put(Message(seat.principal, body, tuple(Handle(port.seat, moved) for moved in moving)))
         depth = len(port.items)
         if not entry.rights & Right.SEND:
             self.table.revoke(entry)
@@ -330,17 +331,21 @@ class Core:
         resource = entry.resource
         if resource.kind == "task":
             return self._recv_event(entry, resource)
-        if resource.items:
-            message = resource.items[0]
-            self._bill(message.handles, seat)
-            resource.pop()
-            if message.handles:
-                for moved in message.handles:
-                    self.table.move(moved, seat)
-                message = attrs.evolve(message, handles=tuple(handle_of(seat, moved) for moved in message.handles))
-            return message
-        self._enter(seat)
-        return resource.pop()
+        if not resource.items:
+            self._enter(seat)
+        return self.take(seat, resource)
+
+    def take(self, seat: Seat, port: PortResource) -> Any:  # noqa: ANN401
+        """Take the next message of *port* for *seat*, with its handles.  Under the lock."""
+        names = port.items[0].handles if port.items else ()
+        if not names:
+            return port.pop()
+        moved = [self.table.named(name) for name in names]
+        self._bill(filter(None, moved), seat)
+        for entry in filter(None, moved):
+            self.table.move(entry, seat)
+        handles = tuple(handle_of(seat, entry) if entry else name for name, entry in zip(names, moved, strict=True))
+        return attrs.evolve(port.pop(), handles=handles)
 
     def _recv_event(self, entry: Entry, rec: TaskRecord) -> Any:  # noqa: ANN401
         port = rec.channel()

@@ -42,6 +42,8 @@ class Dispatcher:
         """Those that the scheduler knows."""
         self.broken: PluginFailed | None = None
         """Why the scheduler is not asked any more."""
+        self.coming = 0
+        """Tasks that were accepted and have not arrived: somebody prepares them."""
         self.output: Finish = lambda rec, result: deliver(rec, result, core.clock.now())
         """Takes results of tasks with post-processors."""
         self._deferred: set[int] = set()
@@ -72,6 +74,7 @@ class Dispatcher:
         return release
 
     def _on_accepted(self, rec: TaskRecord, now: float, calls: list[Any], release: list[int]) -> None:
+        self.coming += 1
         if rec.deadline is not None:
             heapq.heappush(self._deadlines, (rec.deadline, rec.id, rec))
         if rec.state == "preparing":
@@ -79,6 +82,7 @@ class Dispatcher:
             self._patrol = self._patrol or now + self._core.config.plugin_timeout
 
     def _on_arrived(self, rec: TaskRecord, now: float, calls: list[Any], release: list[int]) -> None:
+        self.coming -= 1
         if rec.ended:
             release.append(rec.id)
         elif self.broken:

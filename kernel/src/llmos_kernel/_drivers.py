@@ -96,7 +96,7 @@ class Driver(abc.ABC):
             plan = dispatcher.plan(clock.now(), limits) if (limits := self._ask_limits()) else None
             if plan is not None:
                 self._execute(plan)
-            elif self._closing and not dispatcher.notes:
+            elif self._closing and not (dispatcher.notes or dispatcher.coming):
                 break
             else:
                 self._armed = dispatcher.wake_at()

@@ -100,7 +100,7 @@ class Table:
     def check(self, seat: Seat, handle: Handle, need: int) -> Entry:
         """Return the entry behind *handle* if *seat* owns it and it has one of the rights in *need*."""
         check_type("handle", handle, Handle, "a handle")
-        entry = self.at(handle._index, handle._generation)  # noqa: SLF001
+        entry = self.named(handle)
         if entry is None:
             raise HandleRevoked("the handle was closed, revoked or transferred")
         if entry.seat is not seat or handle._seat is not seat:  # noqa: SLF001 - or it is of another kernel
@@ -114,6 +114,10 @@ class Table:
         """Return the live entry of that index and generation, if there is one."""
         entry = self._entries[index] if 0 <= index < len(self._entries) else None
         return entry if entry and entry.generation == generation and entry.resource is not None else None
+
+    def named(self, handle: Handle) -> Entry | None:
+        """Return the live entry that *handle* names, whoever owns it."""
+        return self.at(handle._index, handle._generation)  # noqa: SLF001
 
     def derive(self, entry: Entry, rights: int) -> Entry:
         """Make a child of *entry* with *rights*, which must not exceed its own.  SEND includes SEND_ONCE."""

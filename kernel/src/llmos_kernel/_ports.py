@@ -42,9 +42,10 @@ class PortResource(Resource):
     def disposed(self) -> None:
         """Give the place back and close the handles in messages that nobody will read."""
         self.seat.account.give(*self.charge)
+        table = self.seat.core.table
         while self.items:
-            for entry in self.items.popleft().handles:
-                self.seat.core.table.revoke(entry)
+            for entry in filter(None, map(table.named, self.items.popleft().handles)):
+                table.revoke(entry)
         self.readers.wake_all()
         self.room.wake_all()
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llmos_kernel._handles import Handle
 from llmos_kernel._ports import PortResource
 from llmos_kernel.api import Message, number, text
 from llmos_kernel.contracts import ModelSpec
@@ -124,24 +123,21 @@ class ControlPort(PortResource):
         self._core.workers.submit(self._serve)
 
     def _serve(self) -> None:
-        core, handles = self._core, []
-        with contextlib.suppress(KernelError):  # whoever asked may have gone, and the kernel may have stopped
+        core = self._core
+        with contextlib.suppress(KernelError):  # the kernel may have stopped, and below, who asked may have gone
             with core.lock:
-                message: Message = self.pop()
-                for entry in message.handles:
-                    core.table.move(entry, core.seat)
-                    handles.append(Handle(core.seat, entry))
+                message: Message = core.take(core.seat, self)
             try:
                 answer = self._answer(message)
             except KernelError as error:
                 answer = error
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may be behind the question
                 answer = PluginFailed(f"{type(message.body).__name__} failed: {error!r}", plugin="unknown")
-            if handles:
-                with core.lock:
-                    core.send(core.seat, handles[0], answer, ())
-        for handle in handles:
-            handle.close()
+            with contextlib.suppress(KernelError), core.lock:
+                for handle in message.handles[:1]:
+                    core.send(core.seat, handle, answer, ())
+            for handle in message.handles:
+                handle.close()
 
     def _answer(self, message: Message) -> Any:  # noqa: ANN401
         body, who = message.body, message.sender

@@ -137,7 +137,7 @@ class Kernel:
             core.state = "stopped"
             for rec in list(core.tasks.values()):
                 rec.end(core.clock.now(), error=KernelStopped(f"the kernel stopped before task {rec.id} ended"))
-            drivers = [served.driver for served in core.models.all() if served.driver is not None]
+            drivers = [served.detach() for served in core.models.all() if served.driver is not None]
             threads = [*core.models.loads, *core.workers.threads]
             for seat in [*core.seats.values(), core.seat]:
                 seat.account.room.wake_all()
@@ -148,11 +148,8 @@ class Kernel:
                 if served.loading is not None:
                     served.loading.waiters.wake_all()
             core.idle.wake_all()
-        for driver in drivers:
-            driver.close()
-            threads.extend(driver.threads())
         core.workers.close()
-        return threads
+        return [*threads, *(thread for driver in drivers for thread in driver.threads())]
 
 
 def _joined(thread: threading.Thread, timeout: float) -> bool:
