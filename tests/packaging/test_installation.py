@@ -16,8 +16,8 @@ from tests.workspace import AS_CALLER, DISTRIBUTIONS, ROOT, RUNTIME, run, tracke
 def standard(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The standard set from its wheels, with a runtime."""
     environment = new_environment(tmp_path_factory.mktemp("standard"))
-    wheels = [str(wheel(built, dist.name)) for dist in [META, *DISTRIBUTIONS] if dist.name != "llmos-onnx"]
-    environment.install(*wheels, f"{wheel(built, 'llmos-onnx')}[{RUNTIME}]")
+    wheels = [str(wheel(built, dist.name)) for dist in [META, *DISTRIBUTIONS]]
+    environment.install(*wheels, f"llmos-onnx[{RUNTIME}]")
     return environment
 
 
