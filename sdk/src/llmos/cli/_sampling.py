@@ -59,10 +59,7 @@ def taken(given: Mapping[str, object]) -> Options:
 def say_what_it_is(asked: str | None, model: Model) -> None:
     """Tell a person that a demonstration model is one, unless its alias has been explained already."""
     if asked in (None, model.name) and model.info().is_demonstration:
-        note(
-            f"{model.name} is a small demonstration model.  For a real one: "
-            "llmos export CHECKPOINT FOLDER, then llmos models add FOLDER, then -m NAME"
-        )
+        note(f"{model.name} is a small demonstration model; llmos models add --help tells how to add a real one")
 
 
 def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:

@@ -6,17 +6,17 @@ import click
 from click.shell_completion import get_completion_class
 
 
-@click.command("completion")
+PLACES = """\b
+bash:  llmos completion bash > ~/.local/share/bash-completion/completions/llmos
+zsh:   llmos completion zsh > ~/.zfunc/_llmos
+fish:  llmos completion fish > ~/.config/fish/completions/llmos.fish"""
+
+
+@click.command("completion", epilog=PLACES)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    r"""Print the script that completes commands in your shell.
-
-    \b
-    bash:  llmos completion bash > ~/.local/share/bash-completion/completions/llmos
-    zsh:   llmos completion zsh > ~/.zfunc/_llmos
-    fish:  llmos completion fish > ~/.config/fish/completions/llmos.fish
-    """
+    """Print the script that completes commands in your shell."""
     kind = get_completion_class(shell)
     if kind is None:  # click knows these three since its version 8
         raise click.ClickException(f"click cannot complete commands in {shell}")

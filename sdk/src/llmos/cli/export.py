@@ -53,7 +53,7 @@ def command(
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what draws progress: a bar on a terminal, a line per part elsewhere, nothing for programs."""
+    """Yield what draws progress: a bar on a terminal, a line per tenth elsewhere, nothing for programs."""
     if quiet:
         yield _silent
     elif sys.stderr.isatty():
@@ -68,29 +68,30 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 class _Lines:
-    """Draws a line per part."""
+    """Draws a line per tenth."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._tenth = 0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._said:
-            self._said.add(what)
-            click.echo(f"{what} ...", err=True)
+        tenth = 10 * done // total if total else 0
+        if tenth > self._tenth:
+            self._tenth = tenth
+            click.echo(f"{10 * tenth} %", err=True)
 
 
 @contextmanager
 def _bar() -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console  # noqa: PLC0415 - 100 ms that only this bar pays
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.table import Column  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, Any] = {}
+    what_column = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn(), what_column)
+    with Progress(*columns, console=Console(stderr=True), expand=True, transient=True) as progress:
+        bar = progress.add_task("", total=None)
 
         def draw(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total or None)
-            progress.update(tasks[what], completed=done, total=total or None)
+            progress.update(bar, description=what, completed=done, total=total or None)
 
         yield draw

@@ -15,6 +15,13 @@ from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import InvalidArgument
 
 
+ADDING = """\b
+A model folder is made from a checkpoint, such as one from Hugging Face:
+  llmos export CHECKPOINT FOLDER --weights w8a8
+  llmos models add FOLDER --name my-model
+  llmos generate -m my-model 'Once upon a time'"""
+
+
 @click.group("models")
 def command() -> None:
     """List, show, add and remove models."""
@@ -62,7 +69,7 @@ def show(common: Common, name: str, load: bool, as_json: bool) -> None:
     print_columns([*rows, *((f"executor.{key}", _cell(key, value)) for key, value in executor.items())])
 
 
-@command.command("add")
+@command.command("add", epilog=ADDING)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", help="What to call it; by default what its manifest says.")
 @click.option("--alias", "aliases", multiple=True, help="Another name for it.")
