@@ -6,10 +6,15 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from llmos_onnx.export import export_model
 from plugins.onnx.tests.checkpoint_writer import RECIPES, write_checkpoint
+
+# The same examples in every run, and no verdict by the clock: the machine may be busy.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
