@@ -1,32 +1,20 @@
-"""Shared memory: mapped without copies, sealed by its writer, passed to other processes, freed by the last mapping."""
+"""Shared memory: mapped without copies, sealed by its writer, freed by the last mapping."""
 
 from __future__ import annotations
 
 import gc
 import os
 import resource
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llmos_kernel import _memory
-from llmos_kernel._memory import Region, recv_memory, send_memory
-from llmos_kernel.errors import HandleRevoked, InvalidArgument, OutOfMemory, PermissionDenied, PortBroken
+from llmos_kernel._memory import Region
+from llmos_kernel.errors import HandleRevoked, OutOfMemory, PermissionDenied
 
 linux = pytest.mark.skipif(not _memory.SEALS, reason="seals are Linux's")
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a Unix socket."""
-    here, there = socket.socketpair(socket.AF_UNIX)
-    with here, there:
-        yield here, there
 
 
 def descriptors() -> int:
@@ -104,40 +92,25 @@ def test_the_last_writer_seals() -> None:
         region.map(write=True)
 
 
-def test_seal_at_once() -> None:
-    """After an explicit seal a writer that exists goes on, and none joins it."""
-    region = Region(16)
-    with region.map(write=True) as writer:
-        region.seal()
-        writer.view[0] = 7
-        with pytest.raises(PermissionDenied):
-            region.map(write=True)
-
-
 @linux
 def test_kernel_enforces_the_seal() -> None:
-    """The operating system refuses to write to a sealed region and to change the size of any, whoever asks."""
+    """The operating system refuses to write to a sealed region, whoever asks."""
     region = Region(16)
+    region.map(write=True).close()
     with pytest.raises(PermissionError):
-        os.ftruncate(region.fd, 8)
-    with pytest.raises(PermissionError):
-        os.ftruncate(region.fd, 32)
-    region.seal()
-    with pytest.raises(PermissionError):
-        os.pwrite(region.fd, b"x", 0)
+        os.pwrite(region._fd, b"x", 0)
 
 
 # --- the end ---------------------------------------------------------------------------------------------------
 
 
 def test_closed_region_gives_no_maps() -> None:
-    """After `close` there are no new maps, descriptors or seals; mappings that exist go on."""
+    """After `close` there are no new maps; mappings that exist go on."""
     region = Region(16)
     with region.map() as reader:
         region.close()
-        for use in (region.map, region.descriptor, region.seal, lambda: region.fd):
-            with pytest.raises(HandleRevoked, match="this memory was closed"):
-                use()
+        with pytest.raises(HandleRevoked, match="this memory was closed"):
+            region.map()
 
         assert 0 == reader.view[0]
 
@@ -209,7 +182,7 @@ def test_no_memory() -> None:
 def test_no_descriptors() -> None:
     """A process with too many open files gets the same typed error, and loses nothing by it."""
     region, limits = Region(16), resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (region.fd + 1, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (region._fd + 1, limits[1]))
     try:
         with pytest.raises(OutOfMemory, match="Too many open files"):
             Region(16)
@@ -220,156 +193,16 @@ def test_no_descriptors() -> None:
     region.map().close()
 
 
-# --- other processes -------------------------------------------------------------------------------------------
+# --- without seals ---------------------------------------------------------------------------------------------
 
 
-def test_travels_over_a_socket(pair: tuple[socket.socket, socket.socket]) -> None:
-    """The receiver maps the same pages; a descriptor sent for reading cannot write, seal or be given to a writer."""
-    here, there = pair
-    region = Region(16)
-    send_memory(here, region)
-    received = recv_memory(there)
-    with region.map(write=True) as writer, received.map() as reader:
-        writer.view[0] = 7
-
-        assert (16, 7) == (received.nbytes, reader.view[0])
-    if _memory.SEALS:
-        with pytest.raises(PermissionDenied):
-            received.map(write=True)
-        with pytest.raises(PermissionDenied):
-            received.seal()
-
-
-def test_travels_for_writing(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Sent for writing, the receiver writes and its unmapping seals for everybody."""
-    here, there = pair
-    region = Region(16)
-    send_memory(here, region, write=True)
-    with recv_memory(there).map(write=True) as writer:
-        writer.view[0] = 7
-    with region.map() as reader:
-        assert 7 == reader.view[0]
-    if _memory.SEALS:
-        with pytest.raises(PermissionDenied):
-            region.map(write=True)
-
-
-@linux
-def test_writer_elsewhere_delays_the_full_seal(pair: tuple[socket.socket, socket.socket]) -> None:
-    """While somebody else still maps it for writing, nobody new can; the end of that mapping brings the full seal."""
-    here, there = pair
-    region = Region(16)
-    send_memory(here, region, write=True)
-    other = recv_memory(there).map(write=True)
-    region.map(write=True).close()
-
-    assert 0 == _memory._seals(region.fd) & _memory._SEAL_WRITE
-    with pytest.raises(PermissionDenied):
-        region.map(write=True)
-
-    other.close()
-
-    assert _memory._seals(region.fd) & _memory._SEAL_WRITE
-
-
-def test_another_process_reads_it(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A process that shares nothing but the socket reads what this one wrote."""
-    here, there = pair
-    script = (
-        "import socket, sys\n"
-        "from llmos_kernel._memory import recv_memory\n"
-        "with recv_memory(socket.socket(fileno=int(sys.argv[1]))).map() as reader:\n"
-        "    print(bytes(reader.view[:5]).decode())\n"
-    )
-    region = Region(4096)
-    with region.map(write=True) as writer:
-        writer.view[:5] = b"hello"
-    send_memory(here, region)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::ResourceWarning", "-c", script, str(there.fileno())],
-        pass_fds=[there.fileno()],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert "hello\n" == done.stdout
-
-
-@linux
-def test_received_descriptors_do_not_reach_children(pair: tuple[socket.socket, socket.socket]) -> None:
-    """No descriptor of a region is inherited by programs that the process starts."""
-    here, there = pair
-    region = Region(16)
-    send_memory(here, region)
-
-    assert [False, False] == [os.get_inheritable(each.fd) for each in (region, recv_memory(there))]
-
-
-def test_partner_is_gone(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Sending to and receiving from a closed socket is `PortBroken`, and no descriptor leaks."""
-    here, there = pair
-    there.close()
-    region = Region(16)
-    before = descriptors()
-    with pytest.raises(PortBroken):
-        send_memory(here, region)
-    with pytest.raises(PortBroken):
-        recv_memory(here)
-
-    assert before == descriptors()
-
-
-def test_message_without_memory(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A byte that carries no descriptor is refused."""
-    here, there = pair
-    here.send(b"M")
-
-    with pytest.raises(InvalidArgument, match="carries no memory"):
-        recv_memory(there)
-
-
-@linux
-def test_memory_that_could_shrink(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A descriptor that its sender could truncate under the reader is refused and closed; so is an empty one."""
-    here, there = pair
-    before = descriptors()
-    unsealed, empty = os.memfd_create("x"), os.memfd_create("x", os.MFD_ALLOW_SEALING)
-    os.ftruncate(unsealed, 16)
-    null = os.open("/etc/hostname", os.O_RDONLY)
-    for fd in (unsealed, empty, null):
-        socket.send_fds(here, [b"M"], [fd])
-        os.close(fd)
-        with pytest.raises(InvalidArgument, match="carries no memory"):
-            recv_memory(there)
-
-    assert before == descriptors()
-
-
-def test_without_seals(monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_without_seals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no seals an unnamed file stands in, and the seal holds within the process."""
-    here, there = pair
     monkeypatch.setattr(_memory, "SEALS", False)
     region = Region(16)
     with region.map(write=True) as writer:
         writer.view[0] = 7
-    send_memory(here, region)
-    with recv_memory(there).map() as reader:
+    with region.map() as reader:
         assert 7 == reader.view[0]
     with pytest.raises(PermissionDenied):
         region.map(write=True)
-
-
-def test_a_seal_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error of the second seal other than a writer elsewhere is not taken for success."""
-    region, real = Region(16), _memory._seals
-
-    def refuse(fd: int, add: int = 0) -> int:
-        if add == _memory._SEAL_WRITE:
-            raise OSError(5, "Input/output error")
-        return real(fd, add)
-
-    monkeypatch.setattr(_memory, "_seals", refuse)
-
-    with pytest.raises(OutOfMemory, match="Input/output error"):
-        region.seal()
