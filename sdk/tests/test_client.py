@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from llmos import Client, Model, Text, call
-from llmos.testing import EchoBackend
-from llmos_kernel import Kernel, KernelConfig, control
+from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
+from llmos_kernel import Action, Decision, Kernel, KernelConfig, Policy, control
 from llmos_kernel.errors import (
     Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelError, NotFound, PluginMissing, TaskFailed,
 )  # fmt: skip
@@ -307,3 +307,25 @@ def test_text_survives_pickling(model: Model) -> None:
     again = pickle.loads(pickle.dumps(answer))  # noqa: S301 - our own bytes
 
     assert (answer, answer.usage, answer.tokens) == (again, again.usage, again.tokens)
+
+
+class NoLooking(Policy):
+    """Lets everybody run models and nobody ask about them."""
+
+    name = "no-looking"
+
+    def check(self, action: Action) -> Decision:
+        """Deny every control message."""
+        return Decision.DENY if action.name.startswith("control.") else Decision.ABSTAIN
+
+
+def test_running_needs_no_right_to_look() -> None:
+    """A policy that keeps the control port closed does not keep models from being loaded."""
+    config = KernelConfig(models=[echo_spec()])
+    with (
+        Kernel(config, plugins=[EchoBackend(), FirstComePlugin(), NoLooking()]) as kernel,
+        Client(kernel=kernel) as client,
+    ):
+        assert "a" == client.load_model("echo").generate_text("a")
+        with pytest.raises(PermissionError):
+            client.models()

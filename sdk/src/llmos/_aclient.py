@@ -14,6 +14,7 @@ from llmos._stream import AsyncStream
 from llmos._text import Text
 from llmos_kernel.api import Credentials
 from llmos_kernel.api import Model as ModelRequest
+from llmos_kernel.errors import PermissionDenied
 
 if TYPE_CHECKING:
     from llmos_kernel import Handle, Kernel, KernelConfig, TaskHandle
@@ -61,7 +62,10 @@ class AsyncClient:
             if all(model.name != name for model in await self.models()):
                 await self.control("AddModel", spec)
         handle = await self.process.alloc(ModelRequest(str(name)), timeout=timeout)
-        info = ModelInfo.from_plain(await self.control("InspectModel", str(name)))
+        try:
+            info = ModelInfo.from_plain(await self.control("InspectModel", str(name)))
+        except PermissionDenied:  # who may run a model need not be allowed to look into it
+            info = ModelInfo(name=str(name))
         note_alias(str(name), info)
         return AsyncModel(self._runner, info.name, handle)
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DRAIN = 5.0
 """Seconds that running tasks get to end when the last client of the default kernel is closed."""
+AT_EXIT = 1.0
+"""Seconds that the kernel's threads get when the interpreter exits; then it exits without them."""
 
 
 @attrs.define(eq=False)
@@ -76,7 +78,7 @@ class _Default:
         kernel = Kernel(config, plugins=plugins)
         kernel.start()
         self.kernel, self.config, self.plugins = kernel, config, plugins
-        atexit.register(self.stop, 0.0)
+        atexit.register(self.stop, drain=0.0, timeout=AT_EXIT)
         return kernel
 
     def release(self) -> None:
@@ -86,8 +88,11 @@ class _Default:
         if last:
             self.stop(DRAIN)
 
-    def stop(self, drain: float) -> None:
-        """Stop the kernel, unless somebody leased it again meanwhile; without *drain*, whatever happens."""
+    def stop(self, drain: float, timeout: float = 10.0) -> None:
+        """Stop the kernel, unless somebody leased it again meanwhile; without *drain*, whatever happens.
+
+        Waits *timeout* seconds for its threads to end.
+        """
         with self.lock:
             kernel = self.kernel
             if kernel is None or (drain and self.leases):
@@ -95,7 +100,7 @@ class _Default:
             self.kernel = self.config = None
             self.plugins, self.leases = (), 0
         atexit.unregister(self.stop)
-        kernel.stop(drain=drain)
+        kernel.stop(drain=drain, timeout=timeout)
 
     def forked(self) -> None:
         """Forget who held the lock when the parent forked: it does not exist here."""

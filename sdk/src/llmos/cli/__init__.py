@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from llmos.cli._common import Common
 
-BUG, INTERRUPTED, READER_GONE = 5, 130, 141
+_F = TypeVar("_F", bound=Callable[..., Any])
+INTERRUPTED, READER_GONE = 130, 141
 COMMANDS = {
     "chat": "Talk with a model.",
     "completion": "Print the script that completes commands in your shell.",
@@ -101,15 +102,22 @@ def _announced() -> dict[str, str]:
     return {point.name: point.dist.name if point.dist else point.value for point in points}
 
 
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:  # noqa: ANN401 - each option's own
+    """Keep an option's value at once: a command that a plugin brings is looked up before the group's function runs."""
+    setattr(ctx.ensure_object(Common), str(param.name), value)
+
+
+def _common_option(*names: str, **how: Any) -> Callable[[_F], _F]:  # noqa: ANN401 - what click's options take
+    return click.option(*names, callback=_keep, expose_value=False, is_eager=True, **how)
+
+
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", metavar="FILE", help="Read the settings from FILE.")
-@click.option("--no-plugin", "blocked", multiple=True, metavar="NAME", help="Do as if this plugin were not installed.")
-@click.option("--traceback", is_flag=True, help="Show where in the code an error arose.")
+@_common_option("--config", metavar="FILE", help="Read the settings from FILE.")
+@_common_option("--no-plugin", "blocked", multiple=True, metavar="NAME", help="Do as if it were not installed.")
+@_common_option("--traceback", is_flag=True, help="Show where in the code an error arose.")
 @click.pass_context
-def cli(ctx: click.Context, config: str | None, blocked: tuple[str, ...], traceback: bool) -> None:
+def cli(ctx: click.Context) -> None:
     """llmos, an operating system for language models."""
-    common = ctx.ensure_object(Common)
-    common.config, common.blocked, common.traceback = config, blocked, traceback
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
 
