@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import json
 import shutil
@@ -239,6 +240,77 @@ def test_old_runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
     with pytest.raises(ModelUnavailable, match=r"at least 1\.27.*not 1\.26\.3"):
         OnnxBackend({}).load(spec(folder))
+
+
+class Driver:
+    """An NVIDIA driver with *count* devices."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        """Begin; 0 is success."""
+        return 0
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        """Write the number of devices to the pointer."""
+        count._obj.value = self._count
+        return 0
+
+
+def preload_noisily() -> None:
+    """Say what the runtime's own loader says of an optional library."""
+    print("Failed to load\nlibcufft.so")
+
+
+@pytest.mark.parametrize(
+    ("offered", "driver", "expected"),
+    [
+        ([providers.CPU], None, "built without CUDA"),
+        ([providers.CUDA, providers.CPU], None, "no NVIDIA driver"),
+        ([providers.CUDA, providers.CPU], Driver(0), "finds no device"),
+        ([providers.CUDA, providers.CPU], Driver(1), None),
+    ],
+)
+def test_why_cuda_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    offered: list[str],
+    driver: Driver | None,
+    expected: str | None,
+) -> None:
+    """CUDA is asked for only where build, driver and device are there; the loader's noise is one line of log."""
+
+    def open_library(name: str) -> Driver:
+        if driver is None:
+            raise OSError(name)
+        return driver
+
+    monkeypatch.setattr(ctypes, "CDLL", open_library)
+    ort: Any = SimpleNamespace(get_available_providers=lambda: offered, preload_dlls=preload_noisily)
+    why = providers.cuda_missing.__wrapped__(ort)
+
+    if expected is None:
+        assert why is None
+        assert ["CUDA libraries: Failed to load libcufft.so"] == caplog.messages
+    else:
+        assert expected in str(why)
+        assert not caplog.messages
+
+
+def test_silent_fallback_is_found() -> None:
+    """A provider that the runtime replaces by another one does not count as running."""
+    session = SimpleNamespace(get_providers=lambda: [providers.CPU])
+    ort: Any = SimpleNamespace(
+        InferenceSession=lambda graph, options, providers: session, SessionOptions=lambda: SimpleNamespace()
+    )
+
+    assert "the runtime fell back to CPUExecutionProvider" == providers._try(ort, providers.CUDA)["why"]
+
+
+def test_no_distribution_at_all() -> None:
+    """Without any distribution of the runtime, the way to one is told."""
+    assert "llmos-onnx[gpu]" in str(providers.conflict({}))
 
 
 @pytest.mark.parametrize(

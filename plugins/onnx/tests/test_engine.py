@@ -12,6 +12,7 @@ import pytest
 
 from llmos_kernel.api import Task
 from llmos_kernel.contracts import NotNow, Plan, Preemption
+from llmos_kernel.errors import KernelBug
 from llmos_onnx.executor import OnnxExecutor
 from plugins.onnx.tests.driver import Driver, load
 
@@ -183,6 +184,71 @@ def test_row_without_finite_logits_fails_alone(executor: OnnxExecutor) -> None:
 
     assert "logits" in str(bad.error)
     assert 8 == len(good.tokens)
+
+
+def test_impossible_plans_are_told_apart(executor: OnnxExecutor) -> None:
+    """A plan with a task that was never prepared, or never admitted, is somebody's bug and not a crash."""
+    with pytest.raises(KernelBug, match="not prepared"):
+        executor.step(Plan(decode=((77, 1),)))
+    with pytest.raises(KernelBug, match="not prepared"):
+        executor.admit(77)
+    executor.prepare(0, Task("generate", None, [5, 6]))
+    with pytest.raises(KernelBug, match="no slot"):
+        executor.step(Plan(prefill=((0, 2),)))
+    executor.release([0])
+
+
+def test_lengths_are_checked_before_the_runtime_sees_them(executor: OnnxExecutor) -> None:
+    """A length beyond the slot, or an empty batch, never reaches the runtime, which would read elsewhere or die."""
+    runner = executor._runner
+    batch = runner.batch(0, 1, 1)
+    batch.lengths[0] = executor.limits.context
+    with pytest.raises(KernelBug, match="do not fit"):
+        runner.run(batch)
+    for first, rows, tokens in ((0, 0, 1), (0, 1, 0), (7, 2, 1)):
+        with pytest.raises(KernelBug, match="impossible batch"):
+            runner.batch(first, rows, tokens)
+
+
+def test_failure_of_the_runtime_is_raised(executor: OnnxExecutor) -> None:
+    """What the runtime raises by itself fails the step, and is not taken for an interruption."""
+    driver = Driver(executor)
+    driver.add(0, [5, 6], max_tokens=4)
+    executor._sequences[0].tokens[0] = 10**6
+    with pytest.raises(Exception, match="out of"):
+        driver.step()
+    executor.release([0])
+
+
+def test_many_lengths_of_prompt(executor: OnnxExecutor) -> None:
+    """Bindings of more shapes than are kept are made anew, and the tokens stay the same."""
+    prompt = prompts(1, low=140, high=140)[0]
+    expected = alone(executor, prompt[:5], max_tokens=4)
+    for length in range(1, 140):
+        alone(executor, prompt[:length], max_tokens=1)
+
+    assert expected == alone(executor, prompt[:5], max_tokens=4)
+    assert len(executor._runner._batches) <= 128
+
+
+def test_integrity_check_finds_a_lost_slot(executor: OnnxExecutor) -> None:
+    """A slot that no sequence knows of is found, with both sides' accounts."""
+    slot = executor._pool.take(55)
+    assert slot is not None
+    with pytest.raises(KernelBug, match="disagree") as caught:
+        executor.check_integrity()
+    executor._pool.give(slot)
+
+    assert [[0, 55]] == caught.value.fields["owners"]
+
+
+def test_close_forgets_everything(model_folder: Callable[[str, str], Path]) -> None:
+    """After close no task holds a slot."""
+    executor = load(model_folder("nano", "fp32"), slots=2, context=32)
+    Driver(executor).add(0, [5, 6], max_tokens=4)
+    executor.close()
+
+    assert 2 == executor.limits.free
 
 
 def test_plan_without_progress_answers_every_row(executor: OnnxExecutor) -> None:

@@ -104,6 +104,7 @@ def test_white_space_of_messages() -> None:
         ("  {% if true %}\nx\n  {% endif %}\ny", "x\ny"),
         ("{% set x %}a{% endset %}{{ x | length }}{{ [1, [2]] }}{{ (1, 2)[0] }}{{ {'k': 5}.k }}", "1[1, [2]]15"),
         ("{% for a, b in [(1, 2)] %}{{ a }}{{ b }}{% endfor %}{{ {'a': 1}.items() | list | length }}", "121"),
+        ("{{ [{'a': 1}, {'a': 2}] | join('+', attribute='a') }}", "1+2"),
         ("{{ strftime_now('%Y') | int > 2000 }}", "True"),
         ("{{ 'a\nb' | indent(2) }}{{ ['x', 'y'] | join(',') }}{{ messages[-1]['role'] }}", "a\n  bx,yuser"),
     ],
@@ -151,6 +152,9 @@ HOSTILE = {
     "nested dict call": "{% set n = namespace(x=1) %}{% for i in range(60) %}{% set n.x = dict(a=n.x, b=n.x) %}"
     "{% endfor %}{{ n.x }}",
     "grown list": "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
+    "shown list": "{{ ['x' * 99999, 'x' * 99999, 'x' * 99999] }}",
+    "doubled range": "{% for i in range(99999) | list + range(9999) | list %}{% endfor %}",
+    "long dict": "{% for i in 'x' * 200000 %}{% endfor %}",
     "captured": "{% set x %}{% for i in range(9999) %}" + "y" * 9999 + "{% endfor %}{% endset %}",
     "literal in a loop": "{% for i in range(99999) %}" + "y" * 999 + "{% endfor %}",
     "macro bomb": "".join(

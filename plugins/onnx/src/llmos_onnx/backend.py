@@ -151,8 +151,7 @@ def _session(
         # The one cache format so far, float32, has no CUDA kernel: asking would end on the CPU silently.
         formats = f"{folder.manifest.weights} weights and a {folder.manifest.kv} cache"
         raise refusal(model, "options: provider", provider, f"cpu or auto: a folder with {formats} runs on the CPU")
-    # Without VNNI, 8-bit products saturate unless this is set; with it, nothing changes.
-    options = session_options(ort, threads, {})
+    options = session_options(ort, threads)
     options.add_external_initializers_from_files_in_memory(*folder.external_files())
     try:
         session: onnxruntime.InferenceSession = ort.InferenceSession(folder.graph, options, providers=[CPU])
@@ -174,6 +173,8 @@ def _facts(manifest: Manifest, session: onnxruntime.InferenceSession, threads: i
         "provider": runs_on(session),
         "runtime": version,
         "threads": threads,
+        # Block-quantised products add up in another order for one row than for several.
+        "batch_invariant": manifest.weights in ("fp32", "w8a8") and threads <= manifest.shape.heads,
         "chat": manifest.chat_template is not None,
     }
 

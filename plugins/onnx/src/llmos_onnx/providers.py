@@ -34,7 +34,7 @@ FLOOR: Final = (1, 27)
 """Oldest runtime that is accepted: before it, a bad sequence length kills the process."""
 PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu")
 """Distributions that bring the same import package."""
-_ERROR: Final = 3  # the runtime's severity for errors; warnings about devices say nothing that `doctor` does not
+_FATAL: Final = 4  # the runtime's severity: what it calls an error it raises as well, and is told there
 
 _log = logging.getLogger(__name__)
 
@@ -105,14 +105,12 @@ def cuda_missing(ort: ModuleType) -> str | None:
     return None
 
 
-def session_options(ort: ModuleType, threads: int, entries: Mapping[str, str]) -> onnxruntime.SessionOptions:
-    """Return options for *threads* threads within an operator, with configuration *entries*, quiet but for errors."""
+def session_options(ort: ModuleType, threads: int) -> onnxruntime.SessionOptions:
+    """Return options for *threads* threads within an operator."""
     options: onnxruntime.SessionOptions = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERROR
-    for name, value in entries.items():
-        options.add_session_config_entry(name, value)
+    options.log_severity_level = _FATAL
     return options
 
 
@@ -139,7 +137,7 @@ def doctor() -> dict[str, Any]:
 def _try(ort: ModuleType, provider: str) -> dict[str, Any]:
     """Run a graph of one node on *provider*."""
     try:
-        session = ort.InferenceSession(_one_node(), session_options(ort, 1, {}), providers=[provider])
+        session = ort.InferenceSession(_one_node(), session_options(ort, 1), providers=[provider])
         if runs_on(session) != provider:
             return {"runs": False, "why": f"the runtime fell back to {runs_on(session)}"}
         result = session.run(None, {"x": np.array([2.0], np.float32)})[0]

@@ -86,11 +86,6 @@ class Runner:
             raise
         return True
 
-    @property
-    def terminated(self) -> bool:
-        """Whether `terminate` was called since `rearm`."""
-        return bool(self._options.terminate)
-
     def terminate(self) -> None:
         """Cut the current run short, and refuse further ones until `rearm`.  Any thread."""
         self._options.terminate = True

@@ -5,6 +5,9 @@ space around it stays, so that ``trim`` works); the rendered output is cut at th
 character who wrote it.  The whole is then encoded at once, exactly as transformers would encode it, **if** every
 control token in the result lies in text that the template wrote.  If one does not, somebody forged it: then the
 template's parts are encoded with control tokens and the messages without.
+
+What a template sees of a message is only the mark: one that looks for a word in it (to cut off earlier reasoning, say)
+does not find it, and one that changes the mark is refused.
 """
 
 from __future__ import annotations
