@@ -302,7 +302,7 @@ def test_silent_fallback_is_found() -> None:
     """A provider that the runtime replaces by another one does not count as running."""
     session = SimpleNamespace(get_providers=lambda: [providers.CPU])
     ort: Any = SimpleNamespace(
-        InferenceSession=lambda graph, options, providers: session, SessionOptions=lambda: SimpleNamespace()
+        InferenceSession=lambda graph, options, providers: session, SessionOptions=SimpleNamespace
     )
 
     assert "the runtime fell back to CPUExecutionProvider" == providers._try(ort, providers.CUDA)["why"]
