@@ -3,8 +3,8 @@
 A region is charged until its last mapping ends, and a mapping ends when its pages are unmapped, not when somebody says
 so: a numpy array made from a view keeps the pages (and the charge) for as long as it lives.
 
-On Linux a region is a memfd, and the operating system enforces the seal.  Elsewhere an unnamed temporary file stands in,
-and sealing binds those who map through the region.
+On Linux a region is a memfd, and the operating system enforces the seal.  Elsewhere an unnamed temporary file stands
+in, and the seal binds those who map through the region.
 """
 
 from __future__ import annotations

@@ -81,26 +81,30 @@ class PluginRecord:
         message = f"plugin {self.key} of {self.source} is {self.state}: {self.why}"
         return kind(message, plugin=self.key, state=self.state, why=self.why, needs=self.needs)
 
+    def judged(self, state: PluginState, why: str, needs: str = "") -> PluginRecord:
+        """Return the record with a state, and why it has that."""
+        return attrs.evolve(self, state=state, why=why, needs=needs)
+
     def failure(self, why: str, state: PluginState = "failed", needs: str = "") -> PluginError:
         """Return the error for this plugin having failed just now."""
-        return attrs.evolve(self, state=state, why=why, needs=needs).error()
+        return self.judged(state, why, needs).error()
 
 
-def survey(config: KernelConfig) -> tuple[PluginRecord, ...]:
-    """Return a record for every announced plugin, sorted by distribution, then name.  Imports no plugin.
+def order(record: PluginRecord) -> tuple[str, str, str]:
+    """Return the key by which records are sorted: distribution, then name."""
+    return record.distribution, record.name, record.kind
 
-    Nothing that is installed makes it raise: a distribution with broken metadata is a record that says so.
+
+def survey(config: KernelConfig, given: Iterable[PluginRecord] = ()) -> list[PluginRecord]:
+    """Return the *given* records, then one for every announced plugin, in `order`.  Imports no plugin.
+
+    Those that claim one name are ``failed``, each naming the others.  Nothing that is installed makes it raise: a
+    distribution with broken metadata is a record that says so.
     """
-    records = contest(record for dist in _announcing() for record in _records(dist, config))
-    return tuple(sorted(records, key=lambda record: (record.distribution, record.name, record.kind)))
-
-
-def contest(records: Iterable[PluginRecord]) -> list[PluginRecord]:
-    """Return *records* in their order, with those that claim one name ``failed``, each naming the others."""
-    records = list(records)
+    found = sorted((record for dist in _announcing() for record in _records(dist, config)), key=order)
     claims: dict[str, list[PluginRecord]] = {}
-    for record in records:
-        if record.state != "blocked" and record.kind:
+    for record in (records := [*given, *found]):
+        if record.state != "blocked" and record.kind:  # a blocked plugin claims no name
             claims.setdefault(record.key, []).append(record)
     return [_contested(record, claims.get(record.key, ())) for record in records]
 
@@ -217,51 +221,46 @@ def _header(dist: Distribution, field: str) -> str:
 def _gate(record: PluginRecord, dist: Distribution, config: KernelConfig) -> PluginRecord:
     """Return *record* with the state that the configuration and its metadata give it."""
     keys = (record.key, record.name, _canonical(record.distribution))
-    state: PluginState = "discovered"
-    why = needs = ""
     if setting := listing(config.blocked, *keys):
-        state, why = "blocked", f"the setting blocked names {setting!r}; remove it there to use the plugin"
-    elif not listing(config.plugins, *keys):
-        state, why = "blocked", f"the setting plugins does not name it; add {record.key!r} there to use the plugin"
-    elif record.kind not in API:
-        state, why = "failed", f"{record.kind!r} is no kind of plugin{nearest(record.kind, API)}; {report(record)}"
-    elif _VALUE.fullmatch(record.value) is None:
-        state, why = "failed", f"{record.value!r} is not of the form module:object; {report(record)}"
-    else:
-        try:
-            state, why, needs = _judge(record, dist.requires or ())
-        except ValueError as error:  # InvalidRequirement, InvalidVersion and the errors of markers are all ValueErrors
-            state, why = "failed", f"its requirements cannot be read ({said(error)}); {report(record)}"
-    return attrs.evolve(record, state=state, why=why, needs=needs)
+        return record.judged("blocked", f"the setting blocked names {setting!r}; remove it there to use the plugin")
+    if not listing(config.plugins, *keys):
+        why = f"the setting plugins does not name it; add {record.key!r} there to use the plugin"
+        return record.judged("blocked", why)
+    if record.kind not in API:
+        why = f"{record.kind!r} is no kind of plugin{nearest(record.kind, API)}; {report(record)}"
+        return record.judged("failed", why)
+    if _VALUE.fullmatch(record.value) is None:
+        return record.judged("failed", f"{record.value!r} is not of the form module:object; {report(record)}")
+    try:
+        return _judge(record, dist.requires or ())
+    except ValueError as error:  # InvalidRequirement, InvalidVersion and the errors of markers are all ValueErrors
+        return record.judged("failed", f"its requirements cannot be read ({said(error)}); {report(record)}")
 
 
-def _judge(record: PluginRecord, requires: Iterable[str]) -> tuple[PluginState, str, str]:
-    """Return what the requirements that hold here make of *record*: its state, why, and what it needs."""
+def _judge(record: PluginRecord, requires: Iterable[str]) -> PluginRecord:
+    """Return what the requirements that hold here make of *record*."""
     from packaging.requirements import Requirement  # noqa: PLC0415 - 30 ms that only kernels with plugins pay
 
     extras = ["", *re.findall(r"[\w.-]+", record.value.partition("[")[2])]
     for requirement in map(Requirement, requires):
         if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
             continue
-        installed = _installed(requirement.name)
-        wanted = str(requirement).partition(";")[0].strip()
+        installed, wanted = _installed(requirement.name), str(requirement).partition(";")[0].strip()
         if installed is None:
-            return "failed", f"needs {wanted}, which is not installed: pip install '{wanted}'", wanted
+            why = f"needs {wanted}, which is not installed: pip install '{wanted}'"
+            return record.judged("failed", why, wanted)
         if not requirement.specifier.contains(installed, prereleases=True):
             step = f"install a version of {record.distribution} made for it"
-            return "incompatible", f"requires {wanted}, and {installed} is installed; {step}", ""
-    return "discovered", "", ""
+            return record.judged("incompatible", f"requires {wanted}, and {installed} is installed; {step}")
+    return record
 
 
 def _contested(record: PluginRecord, claims: Iterable[PluginRecord]) -> PluginRecord:
     others = [f"{claim.value} of {claim.source}" for claim in claims if claim is not record]
-    if record.state == "blocked" or not others:  # a blocked plugin claims nothing
+    if record.state == "blocked" or not others:
         return record
-    why = (
-        f"the name {record.key} is claimed twice, by {record.value} of {record.source} and {' and '.join(others)}; "
-        f"none is used: uninstall one, or name its distribution in the setting blocked"
-    )
-    return attrs.evolve(record, state="failed", why=why, needs="")
+    why = f"the name {record.key} is claimed twice, by {record.value} of {record.source} and {' and '.join(others)}; "
+    return record.judged("failed", f"{why}none is used: uninstall one, or name its distribution in the setting blocked")
 
 
 def _installed(name: str) -> str | None:
@@ -300,19 +299,16 @@ def _top(module: str) -> str:
 
 def _folder(module: str) -> Path:
     """Return the folder of *module* without importing it: `find_spec` of a dotted name would import its parents."""
-    from importlib.machinery import PathFinder  # noqa: PLC0415 - only kernels with models pay
-    from importlib.util import find_spec  # noqa: PLC0415 - the same
+    from importlib.util import find_spec  # noqa: PLC0415 - only kernels with models pay
 
     top, *rest = module.split(".")
-    spec, name = find_spec(top), top
-    for part in rest:
-        name = f"{name}.{part}"
-        spec = PathFinder.find_spec(name, spec.submodule_search_locations) if spec is not None else None
-    if spec is None or spec.origin is None:
+    spec = find_spec(top)
+    place = Path(spec.origin).parent.joinpath(*rest) if spec is not None and spec.origin else None
+    if spec is None or place is None or not (place.is_dir() or place.with_suffix(".py").is_file()):
         raise ModuleNotFoundError(f"there is no module {module}", name=module)
     if not (rest or spec.submodule_search_locations):
         raise ValueError(f"{module} is no package: the models file beside it would be anybody's")
-    return Path(spec.origin).parent
+    return place if place.is_dir() else place.parent
 
 
 def _model(entry: object, number: int, folder: Path, distribution: str) -> ModelSpec:

@@ -25,7 +25,7 @@ from llmos_kernel.config import KernelConfig
 from llmos_kernel.contracts import API, Backend, Event, Exporter, ModelSpec, Policy, Processor, Router, Scheduler, Store
 from llmos_kernel.errors import ConfigError, InvalidArgument, PluginError, PluginMissing
 from llmos_kernel.hookspecs import HOOKS, hookimpl
-from llmos_kernel.loader import USABLE, PluginRecord, nearest, report, said
+from llmos_kernel.loader import USABLE, PluginRecord, nearest, order, report, said
 
 _CONTRACTS: Mapping[str, type] = {
     "backend": Backend, "scheduler": Scheduler, "router": Router, "policy": Policy, "processor": Processor,
@@ -45,6 +45,8 @@ class _Entry:
     """The object, if the embedder passed it."""
     hook: pluggy.HookImpl | None = None
     """Its implementation, once it is registered."""
+    made: Any = None
+    """What the hook returned, for kinds of which there is one instance."""
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     """Held while the plugin is imported and made, so that two callers do not do it twice."""
 
@@ -69,12 +71,10 @@ class Plugins:
         self._config, self._now = config, now
         self._lock = threading.RLock()
         self._surveyed = False
-        self._made: dict[tuple[str, str], object] = {}
         self._manager = pluggy.PluginManager("llmos")
         self._manager.add_hookspecs(hookspecs)
-        self._given = [entry for item in objects for entry in self._entries_of(item)]
-        self._entries = list(self._given)
-        keys = [entry.record.key for entry in self._given]
+        self._entries = [entry for item in objects for entry in self._entries_of(item)]
+        keys = [entry.record.key for entry in self._entries]
         if twice := {key for key in keys if keys.count(key) > 1}:
             raise InvalidArgument(f"two plugin objects are called {min(twice)}", field="plugins", value=min(twice))
 
@@ -149,8 +149,7 @@ class Plugins:
     def records(self) -> tuple[PluginRecord, ...]:
         """Return what is known of every plugin, sorted by distribution, then name.  Imports none."""
         self._survey()
-        records = [entry.record for entry in self._entries]
-        return tuple(sorted(records, key=lambda record: (record.distribution, record.name, record.kind)))
+        return tuple(sorted((entry.record for entry in self._entries), key=order))
 
     def check(self) -> tuple[PluginRecord, ...]:
         """Import and check every usable plugin, as choosing it would, and return the records."""
@@ -191,14 +190,12 @@ class Plugins:
     def _survey(self) -> None:
         """Add the installed plugins, once."""
         with self._lock:
-            if self._surveyed:
-                return
-            given = [entry.record for entry in self._given]
-            records = loader.contest([*given, *loader.survey(self._config)])
-            for entry, record in zip(self._given, records, strict=False):
-                entry.record = record
-            self._entries = [*self._given, *map(_Entry, records[len(given) :])]
-            self._surveyed = True
+            if not self._surveyed:
+                records = loader.survey(self._config, [entry.record for entry in self._entries])
+                for entry, record in zip(self._entries, records, strict=False):
+                    entry.record = record
+                self._entries = [*self._entries, *map(_Entry, records[len(self._entries) :])]
+                self._surveyed = True
 
     def _usable(self, kind: str) -> list[_Entry]:
         if self._config.plugins:  # if not, every installed plugin is blocked, and none needs to be looked for
@@ -206,7 +203,7 @@ class Plugins:
         return [entry for entry in self._entries if entry.record.kind == kind and entry.record.state in USABLE]
 
     def _active(self, kind: str, configured: Iterable[str]) -> list[str]:
-        given = [entry.record.name for entry in self._given if entry.record.kind == kind]
+        given = [one.record.name for one in self._entries if one.record.kind == kind and one.given is not None]
         return list(dict.fromkeys([*configured, *given]))
 
     def _find(self, kind: str, name: str) -> _Entry:
@@ -223,14 +220,11 @@ class Plugins:
     # --- loading -----------------------------------------------------------------------------------------------
 
     def _once(self, kind: str, name: str) -> object:
-        made = self._made.get((kind, name))
-        if made is None:
-            entry = self._find(kind, name)
-            with entry.lock:
-                made = self._made.get((kind, name))
-                if made is None:
-                    made = self._made[kind, name] = self._make(entry)
-        return made
+        entry = self._find(kind, name)
+        with entry.lock:
+            if entry.made is None:
+                entry.made = self._make(entry)
+            return entry.made
 
     def _make(self, entry: _Entry) -> Any:  # noqa: ANN401 - what the hook returns, checked
         """Call the plugin's hook and check what it returns."""
@@ -273,10 +267,8 @@ class Plugins:
     def _register(self, record: PluginRecord, plugin: object) -> pluggy.HookImpl:
         """Register *plugin* and return its hook, or raise."""
         api, wanted = getattr(plugin, "api", 1), API[record.kind]  # who states none was there before there were two
-        if not isinstance(api, int) or isinstance(api, bool):
-            raise record.failure(f"its api is {api!r}, which is no whole number; {report(record)}")
-        if api != wanted:
-            why = f"it is made for version {api} of the {record.kind} contract, and this kernel has version {wanted}"
+        if type(api) is not int or api != wanted:
+            why = f"it is made for version {api!r} of the {record.kind} contract, and this kernel has version {wanted}"
             raise record.failure(f"{why}; install a version made for it", "incompatible")
         hooks = {hook for name in dir(plugin) if (hook := self._hook_of(record, plugin, name))}
         if HOOKS[record.kind] not in hooks:
@@ -325,7 +317,7 @@ class Plugins:
         """Keep in the record what *error* says, and let go of the plugin."""
         record = entry.record
         with self._lock:
-            self._made.pop((record.kind, record.name), None)
+            entry.made = None
             if self._manager.has_plugin(record.key):
                 self._manager.unregister(name=record.key)
         self._change(entry, **{key: error.fields[key] for key in ("state", "why", "needs")})
