@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from llmos_kernel import contracts, hookspecs
 from llmos_kernel.api import MAX_COUNT, Auto, Context, Credentials, Memory, Model, Port, Right, Task, check_number
-from llmos_kernel.contracts import API, ModelSpec, Processor
+from llmos_kernel.contracts import API, ModelSpec
+from llmos_kernel.services import Processor
 from llmos_kernel.errors import InvalidArgument
 
 BAD_COUNTS = [

@@ -9,7 +9,7 @@ import pytest
 import structlog.testing
 
 from llmos_kernel._events import CAPACITY, Events
-from llmos_kernel.contracts import Event
+from llmos_kernel.services import Event
 
 
 def ignore(name: str, error: BaseException) -> None:

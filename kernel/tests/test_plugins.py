@@ -14,15 +14,14 @@ import structlog.testing
 from kernel.tests.distributions import Site, temporary_site
 from llmos_kernel.api import Task
 from llmos_kernel.config import KernelConfig
-from llmos_kernel.contracts import (
-    Action, Backend, Decision, Event, Footprint, Limits, ModelSpec, Plan, Policy, RunExecutor, Scheduler, TaskView,
-)  # fmt: skip
+from llmos_kernel.contracts import Backend, Footprint, Limits, ModelSpec, Plan, RunExecutor, Scheduler, TaskView
+from llmos_kernel.services import Action, Decision, Event, Policy
 from llmos_kernel.errors import ConfigError, InvalidArgument, PluginFailed, PluginIncompatible, PluginMissing
 from llmos_kernel.hookspecs import HOOKS, hookimpl
 from llmos_kernel.loader import PluginRecord
 from llmos_kernel.plugins import Plugins
 
-HEADER = "from llmos_kernel.contracts import *\nfrom llmos_kernel.hookspecs import hookimpl\n"
+HEADER = "from llmos_kernel.services import *\nfrom llmos_kernel.hookspecs import hookimpl\n"
 STORE = """
 class S(Store):
     def get(self, key): return None

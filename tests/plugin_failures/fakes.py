@@ -12,8 +12,7 @@ import attrs
 from tests.workspace import llmos
 
 _PROCESSOR = """
-from llmos_kernel.contracts import Processor
-from llmos_kernel.hookspecs import hookimpl
+from llmos_kernel import Processor, hookimpl
 
 api = {api}
 
@@ -26,8 +25,7 @@ def {hook}(config):
     return Same()
 """
 POLICY = """
-from llmos_kernel.contracts import Policy
-from llmos_kernel.hookspecs import hookimpl
+from llmos_kernel import Policy, hookimpl
 
 api = 1
 

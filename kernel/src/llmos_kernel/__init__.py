@@ -13,9 +13,11 @@ from llmos_kernel.api import (
 from llmos_kernel.clock import Clock, SystemClock
 from llmos_kernel.config import KernelConfig
 from llmos_kernel.contracts import (
-    API, Action, Admitted, Backend, Candidate, Decision, Emit, Event, Executor, Exporter, Footprint, Limits, ModelSpec,
-    NotNow, Plan, Policy, Preemption, Prepared, Processor, Progress, Result, Router, RunExecutor, Scheduler,
-    StepExecutor, Store, TaskState, TaskView, TextFilter,
+    API, Admitted, Backend, Emit, Executor, Footprint, Limits, ModelSpec, NotNow, Plan, Preemption, Prepared, Result,
+    RunExecutor, Scheduler, StepExecutor, TaskState, TaskView,
+)  # fmt: skip
+from llmos_kernel.services import (
+    Action, Candidate, Decision, Event, Exporter, Policy, Processor, Progress, Router, Store, TextFilter,
 )  # fmt: skip
 from llmos_kernel.hookspecs import hookimpl
 from llmos_kernel.kernel import Kernel

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
 from llmos_kernel._log import log
-from llmos_kernel.contracts import Event
+from llmos_kernel.services import Event
 
 CAPACITY = 4096
 """Events that may wait for the observers; more are dropped and counted."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import pluggy
 
-from llmos_kernel.contracts import Backend, Event, Exporter, ModelSpec, Policy, Processor, Router, Scheduler, Store
+from llmos_kernel.contracts import Backend, ModelSpec, Scheduler
+from llmos_kernel.services import Event, Exporter, Policy, Processor, Router, Store
 
 hookspec = pluggy.HookspecMarker("llmos")
 hookimpl = pluggy.HookimplMarker("llmos")

@@ -22,7 +22,8 @@ from llmos_kernel import hookspecs, loader
 from llmos_kernel._log import log
 from llmos_kernel.clock import SystemClock
 from llmos_kernel.config import KernelConfig
-from llmos_kernel.contracts import API, Backend, Event, Exporter, ModelSpec, Policy, Processor, Router, Scheduler, Store
+from llmos_kernel.contracts import API, Backend, ModelSpec, Scheduler
+from llmos_kernel.services import Event, Exporter, Policy, Processor, Router, Store
 from llmos_kernel.errors import ConfigError, InvalidArgument, PluginError, PluginMissing
 from llmos_kernel.hookspecs import HOOKS, hookimpl
 from llmos_kernel.loader import USABLE, PluginRecord, nearest, order, report, said

@@ -13,7 +13,7 @@ from llmos_kernel.api import (
     MAX_SECONDS, Auto, Context, Memory, Message, Model, Port, Principal, Receipt, Reply, Right, Task, check_number,
     check_type,
 )  # fmt: skip
-from llmos_kernel.contracts import Router
+from llmos_kernel.services import Router
 from llmos_kernel.errors import InvalidArgument, KernelError, PluginFailed, PluginMissing, WouldBlock
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from llmos_data import normalize
 from llmos_data.stages import opens
-from llmos_kernel.contracts import API, Processor
+from llmos_kernel.contracts import API
+from llmos_kernel.services import Processor
 from llmos_kernel.errors import ConfigError, InvalidArgument
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD", "")

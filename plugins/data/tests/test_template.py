@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmos_data import template
-from llmos_kernel.contracts import API, Processor
+from llmos_kernel.contracts import API
+from llmos_kernel.services import Processor
 from llmos_kernel.errors import ConfigError, InvalidArgument, KernelError, NotFound, PluginFailed
 
 MANY = settings(max_examples=200, deadline=None, derandomize=True, database=None)

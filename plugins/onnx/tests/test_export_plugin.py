@@ -9,7 +9,8 @@ from pathlib import Path
 import pluggy
 import pytest
 
-from llmos_kernel.contracts import API, Exporter
+from llmos_kernel.contracts import API
+from llmos_kernel.services import Exporter
 from llmos_kernel.errors import InvalidArgument
 from llmos_onnx import exporter
 from llmos_onnx.folder import read_manifest

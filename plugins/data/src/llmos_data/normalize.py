@@ -12,7 +12,7 @@ import attrs
 
 from llmos_data.options import flag, read
 from llmos_data.stages import Chain, Controls, Form, LineEnds, Normal, Spaces
-from llmos_kernel.contracts import Processor, TextFilter
+from llmos_kernel.services import Processor, TextFilter
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Literal
 
-from llmos_kernel.contracts import TextFilter
+from llmos_kernel.services import TextFilter
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 

@@ -21,7 +21,7 @@ from llmos_data.meter import Exceeded, Meter, current
 from llmos_data.options import read
 from llmos_data.sandbox import Missing, Sandbox
 from llmos_kernel.api import check_number, check_type, number, text
-from llmos_kernel.contracts import Processor
+from llmos_kernel.services import Processor
 from llmos_kernel.errors import ConfigError, InvalidArgument, NotFound, PluginFailed
 from llmos_kernel.hookspecs import hookimpl
 

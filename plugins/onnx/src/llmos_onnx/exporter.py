@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from llmos_kernel.contracts import Exporter, Progress
+from llmos_kernel.services import Exporter, Progress
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
 from llmos_onnx.export import export_model

@@ -17,7 +17,8 @@ import attrs
 from llmos._settings import default_settings, load_settings
 from llmos_kernel.api import Principal
 from llmos_kernel.config import KernelConfig
-from llmos_kernel.contracts import Action, Decision, ModelSpec
+from llmos_kernel.contracts import ModelSpec
+from llmos_kernel.services import Action, Decision
 from llmos_kernel.errors import KernelError
 from llmos_kernel.loader import USABLE, PluginRecord
 from llmos_kernel.plugins import Plugins
