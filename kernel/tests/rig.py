@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from llmos.testing import EchoBackend, FirstCome, FirstComePlugin, echo_spec
@@ -242,7 +242,7 @@ def until(condition: Callable[[], object]) -> None:
 
 def descriptors() -> int:
     """Count the open file descriptors of this process; 0 where nobody can tell."""
-    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
 
 @contextmanager

@@ -403,8 +403,8 @@ class Core:
             for rec in [rec for rec in self.tasks.values() if rec.seat is seat]:
                 self.cancel(rec, Cancelled(f"task {rec.id} was cancelled: its process closed", task=rec.id))
             entries = list(self.table.owned(seat))
-            for entry in sorted(entries, key=lambda entry: entry.resource is None or entry.resource.kind != "port"):
-                if entry.seat is seat:
+            for entry in sorted(entries, key=lambda entry: entry.resource.kind != "port"):
+                if entry.resource is not None:  # it may have gone with another
                     self.table.revoke(entry)
 
     def report(self, event: str, **fields: Any) -> None:  # noqa: ANN401

@@ -394,8 +394,11 @@ class LoopThread:
         def start() -> None:
             tasks.append(self._loop.create_task(main()))
 
+        def cancel() -> None:  # one turn later: a task that never began could not say that it ended
+            self._loop.call_soon(lambda: [task.cancel() for task in tasks])
+
         self._loop.call_soon_threadsafe(start)
-        return lambda: self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+        return lambda: self._loop.call_soon_threadsafe(cancel)
 
     def close(self) -> None:
         """Cancel what runs and end the thread."""
@@ -405,6 +408,7 @@ class LoopThread:
         import asyncio  # noqa: PLC0415
 
         self._loop.run_forever()
+        self._loop.run_until_complete(asyncio.sleep(0))  # what has just come begins, for the same reason
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
