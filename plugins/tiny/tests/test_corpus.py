@@ -21,7 +21,7 @@ SPLITS = (Split.COMBINATION, Split.PHRASING)
 @pytest.fixture(scope="module")
 def learned() -> list[Example]:
     """A piece of the training texts large enough to meet every kind."""
-    return list(islice(training(7), 40_000))
+    return list(islice(training(7), 20_000))
 
 
 def test_same_seed_same_texts() -> None:

@@ -11,7 +11,7 @@ from llmos_kernel.contracts import ModelSpec, Plan, StepExecutor
 from llmos_onnx.backend import OnnxBackend
 from tiny_corpus import Example
 
-ROWS = 16
+ROWS = 32
 
 
 def load(folder: Path) -> Callable[[list[Example], int], list[str | None]]:
