@@ -248,8 +248,8 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(llmos: CommandLine, echo: Echo
 
     def interrupt(number: int, plan: object) -> None:
         if number == 3:
-            signal.pthread_kill(me, signal.SIGINT)
             echo.gate.shut()
+            signal.pthread_kill(me, signal.SIGINT)
 
     def go_on() -> str:
         echo.faults.on_step = None
