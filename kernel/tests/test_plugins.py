@@ -334,7 +334,7 @@ def test_scheduler_is_new_each_time() -> None:
 @pytest.mark.parametrize("item", [7, Idle(), object, ("name", None)])
 def test_what_is_no_plugin(item: object) -> None:
     """Anything else is refused at once, and the error says what to pass."""
-    with pytest.raises(InvalidArgument, match="is no plugin: pass an object with @hookimpl methods"):
+    with pytest.raises(InvalidArgument, match="plugins must be an object with @hookimpl methods"):
         Plugins(KernelConfig(), [item])
 
 

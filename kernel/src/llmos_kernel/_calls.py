@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from llmos_kernel._models import CALL
 from llmos_kernel.api import Task
 from llmos_kernel.contracts import Backend, Emit, Footprint, Limits, ModelSpec, RunExecutor
 from llmos_kernel.errors import InvalidArgument, KernelError, TaskFailed
-from llmos_kernel.hookspecs import hookimpl
 
 CALL_MODEL = ModelSpec(name=CALL, backend="kernel", kinds=("call",))
 
 
 class CallBackend(Backend):
-    """The backend of the ``call`` model, registered like any plugin object."""
+    """The backend of the ``call`` model, passed like any plugin object."""
 
     name = "kernel"
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
-
-    @hookimpl
-    def llmos_backend(self, config: Mapping[str, Any]) -> Backend:
-        """Serve itself."""
-        return self
 
     def measure(self, spec: ModelSpec) -> Footprint:
         """Nothing: callables bring their own memory."""
@@ -52,27 +47,26 @@ class CallExecutor(RunExecutor):
         """Call the task's input with ``params["args"]`` and ``params["kwargs"]``; `TaskFailed` if it raises."""
         function = _callable(task.input)
         arguments, keywords = task.params.get("args", ()), task.params.get("kwargs", {})
-        try:
+        with _blaming(id):
             value = function(*arguments, **keywords)
-        except KernelError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise _task_failed(id, error) from error
         return self._awaited(id, value) if hasattr(value, "__await__") else value
 
     @staticmethod
     async def _awaited(id: int, value: Any) -> Any:  # noqa: ANN401
-        try:
+        with _blaming(id):
             return await value
-        except KernelError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise _task_failed(id, error) from error
 
 
-def _task_failed(id: int, error: BaseException) -> TaskFailed:
-    cause = f"{type(error).__name__}: {error}"
-    return TaskFailed(f"the function of task {id} raised {cause}", task=id, cause=cause)
+@contextlib.contextmanager
+def _blaming(id: int) -> Iterator[None]:
+    """Turn what the function raises into `TaskFailed`; typed errors pass."""
+    try:
+        yield
+    except KernelError:
+        raise
+    except (Exception, SystemExit) as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise TaskFailed(f"the function of task {id} raised {cause}", task=id, cause=cause) from error
 
 
 def _callable(value: Any) -> Any:  # noqa: ANN401
@@ -87,7 +81,5 @@ def _callable(value: Any) -> Any:  # noqa: ANN401
             message = f"input names nothing that can be imported: {error}"
             raise InvalidArgument(message, field="input", value=value, expected="module:name") from error
     if not callable(value):
-        expected = "a callable or a reference module:name"
-        message = f"input must be {expected}, not {value!r:.80}"
-        raise InvalidArgument(message, field="input", value=value, expected=expected)
+        raise InvalidArgument.of("input", value, "a callable or a reference module:name")
     return value

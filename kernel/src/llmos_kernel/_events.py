@@ -66,12 +66,7 @@ class Events:
         thread.join(timeout)
         return not thread.is_alive()
 
-    def _run(
-        self,
-        queue: SimpleQueue[Event | None],
-        observers: list[Observer],
-        on_failure: OnFailure,
-    ) -> None:
+    def _run(self, queue: SimpleQueue[Event | None], observers: list[Observer], on_failure: OnFailure) -> None:
         while observers and (event := queue.get()) is not None:
             for observer in tuple(observers):
                 name, observe = observer

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 from attrs import validators
 
-from llmos_kernel.errors import InvalidArgument, KernelError, shown
+from llmos_kernel.errors import InvalidArgument, KernelError
 
 MAX_SECONDS = 10.0 * 365 * 86400
 """The longest timeout or deadline that is accepted: ten years."""
@@ -44,18 +44,14 @@ def check_number(field: str, value: object, low: float, high: float, *, whole: b
     """Raise `InvalidArgument` unless *value* is a finite number in [*low*, *high*] (a whole one, unless told)."""
     kinds = (int,) if whole else (int, float)
     # A NaN is in no range, and the bounds are finite.
-    if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high:
-        return
-    expected = f"a {'whole ' if whole else ''}number from {low:g} to {high:g}"
-    message = f"{field} must be {expected}, not {shown(value)}"
-    raise InvalidArgument(message, field=field, value=value, expected=expected)
+    if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
+        raise InvalidArgument.of(field, value, f"a {'whole ' if whole else ''}number from {low:g} to {high:g}")
 
 
 def check_type(field: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
     """Raise `InvalidArgument` unless *value* is of *kind*; *expected* says what would be right."""
     if not isinstance(value, kind):
-        got = f"{type(value).__name__} {shown(value)}"
-        raise InvalidArgument(f"{field} must be {expected}, not {got}", field=field, value=value, expected=expected)
+        raise InvalidArgument.of(field, value, expected)
 
 
 def number(low: float, high: float, *, whole: bool = True) -> Any:  # noqa: ANN401 - attrs types validators as Any
@@ -67,35 +63,35 @@ def number(low: float, high: float, *, whole: bool = True) -> Any:  # noqa: ANN4
     return validate
 
 
-def string(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """attrs validator: a string."""
-    check_type(attribute.name, value, str, "a string")
+def of_type(kind: type, expected: str) -> Any:  # noqa: ANN401 - attrs types validators as Any
+    """Return an attrs validator that applies `check_type`."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        check_type(attribute.name, value, kind, expected)
+
+    return validate
+
+
+_seconds = number(0, MAX_SECONDS, whole=False)
+string = of_type(str, "a string")
+mapping = of_type(Mapping, "a mapping")
 
 
 def text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """attrs validator: a non-empty string."""
-    check_type(attribute.name, value, str, "a non-empty string")
-    if not value:
-        expected = "a non-empty string"
-        raise InvalidArgument(f"{attribute.name} is empty", field=attribute.name, value=value, expected=expected)
+    if not isinstance(value, str) or not value:
+        raise InvalidArgument.of(attribute.name, value, "a non-empty string")
 
 
-def names(instance: object, attribute: attrs.Attribute[Any], value: tuple[object, ...]) -> None:
+def names(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """attrs validator: a tuple of strings (a list becomes one through `listed`)."""
-    expected = "a list of names"
-    check_type(attribute.name, value, tuple, expected)
-    for item in value:
-        check_type(attribute.name, item, str, expected)
+    if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+        raise InvalidArgument.of(attribute.name, value, "a list of names")
 
 
 def listed(value: Any) -> Any:  # noqa: ANN401 - the validator says what it may be
     """attrs converter: a list as a tuple.  A string is left for the validator to refuse: it is no list of letters."""
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else value
-
-
-def mapping(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """attrs validator: a mapping."""
-    check_type(attribute.name, value, Mapping, "a mapping")
 
 
 # --- who -------------------------------------------------------------------------------------------------------
@@ -203,9 +199,7 @@ class Task:
     """Processors that the text passes, in order, before the reader sees it."""
     priority: int = attrs.field(default=0, validator=number(-1000, 1000), kw_only=True)
     """Larger is sooner, for schedulers that look at it."""
-    deadline: float | None = attrs.field(
-        default=None, validator=validators.optional(number(0, MAX_SECONDS, whole=False)), kw_only=True
-    )
+    deadline: float | None = attrs.field(default=None, validator=validators.optional(_seconds), kw_only=True)
     """Seconds from acceptance after which the task fails with `DeadlineExceeded`."""
     stream: bool = attrs.field(default=False, kw_only=True)
     """Deliver `Chunk` events while the task runs; otherwise only the terminal event."""

@@ -26,13 +26,12 @@ def _devices(instance: object, attribute: attrs.Attribute[Any], value: Mapping[s
 
 def _unique(instance: object, attribute: attrs.Attribute[Any], value: tuple[ModelSpec, ...]) -> None:
     check_type("models", value, tuple, "a list of model specifications")
-    seen: set[str] = set()
     for spec in value:
         check_type("models", spec, ModelSpec, "a list of model specifications")
-        if spec.name in seen:
-            message = f"models names {spec.name!r} twice"
-            raise ConfigError(message, field="models", value=spec.name, expected="each name once")
-        seen.add(spec.name)
+    seen = [spec.name for spec in value]
+    if twice := [name for name in seen if seen.count(name) > 1]:
+        message = f"models names {twice[0]!r} twice"
+        raise ConfigError(message, field="models", value=twice[0], expected="each name once")
 
 
 @attrs.frozen(kw_only=True)

@@ -26,10 +26,9 @@ from llmos_kernel.errors import InvalidArgument, KernelError
 from llmos_kernel.services import Action as Action, Candidate as Candidate, Decision as Decision  # noqa: PLC0414
 from llmos_kernel.services import Policy as Policy, Router as Router, TextFilter as TextFilter  # noqa: PLC0414
 
-API: Mapping[str, int] = {
-    "backend": 1, "scheduler": 1, "router": 1, "policy": 1, "processor": 1,
-    "store": 1, "observer": 1, "exporter": 1, "command": 1, "model": 1,
-}  # fmt: skip
+API: Mapping[str, int] = dict.fromkeys(
+    "backend scheduler router policy processor store observer exporter command model".split(), 1
+)
 """The version of the contract per plugin kind.  A plugin states its own as an integer ``api`` attribute."""
 
 # --- models ----------------------------------------------------------------------------------------------------
@@ -81,7 +80,7 @@ class Limits:
     free: int
     """Tasks that could be admitted now."""
     tokens: int = 2**30
-    """Most tokens, prefilled and decoded, in one step."""
+    """Most tokens in one step: those prefilled, and one per row that decodes."""
     chunks: int = 2**30
     """Most prefill chunks in one step."""
     context: int = 2**30
@@ -148,6 +147,8 @@ class TaskView:
     """Expected tokens of output; max_tokens where nobody knows better."""
     length_class: int = 0
     state: TaskState = "waiting"
+    placed: bool = False
+    """The executor holds a place for it; a preempted task that kept its place needs no free one to come back."""
 
 
 @attrs.frozen

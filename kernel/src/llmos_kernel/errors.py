@@ -33,6 +33,7 @@ An error carries its facts in ``fields`` (plain values), and survives the wire: 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 _BITS = 64
 """Longest integer that is carried as a number: more readers than Python have to take it."""
@@ -70,6 +71,12 @@ class CallerError(KernelError):
 
 class InvalidArgument(CallerError, ValueError):
     """A value is out of range or of the wrong kind.  Fields: ``field``, ``value``, ``expected``."""
+
+    @classmethod
+    def of(cls, field: str, value: object, expected: str) -> Self:
+        """Return the error for a *value* of *field* that is not what is *expected*."""
+        message = f"{field} must be {expected}, not {shown(value)}"
+        return cls(message, field=field, value=value, expected=expected)
 
 
 class ConfigError(InvalidArgument):
@@ -134,6 +141,13 @@ class PluginIncompatible(PluginError):
 
 class PluginFailed(PluginError):
     """The plugin raised, overran its time, or answered something impossible."""
+
+    @classmethod
+    def of(cls, plugin: str, what: str, error: BaseException) -> Self:
+        """Return the error for a *plugin* that raised *error* in *what*."""
+        failure = cls(f"{plugin} raised in {what}: {type(error).__name__}: {error}", plugin=plugin)
+        failure.__cause__ = error
+        return failure
 
 
 class ResourceError(KernelError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pluggy
 
-from llmos_kernel.contracts import Backend, ModelSpec, Scheduler
+from llmos_kernel.contracts import API, Backend, ModelSpec, Scheduler
 from llmos_kernel.services import Event, Exporter, Policy, Processor, Router, Store
 
 hookspec = pluggy.HookspecMarker("llmos")
@@ -68,9 +68,5 @@ def llmos_models() -> Iterable[ModelSpec]:  # type: ignore[empty-body]
     """``llmos.model``: return models.  An installed plugin lists them in ``models.json`` instead, beside its module."""
 
 
-HOOKS = {
-    "backend": "llmos_backend", "scheduler": "llmos_scheduler", "router": "llmos_router", "policy": "llmos_policy",
-    "processor": "llmos_processor", "store": "llmos_store", "observer": "llmos_event", "exporter": "llmos_exporter",
-    "command": "llmos_command", "model": "llmos_models",
-}  # fmt: skip
+HOOKS = {kind: f"llmos_{kind}" for kind in API} | {"observer": "llmos_event", "model": "llmos_models"}
 """Hook name by plugin kind."""

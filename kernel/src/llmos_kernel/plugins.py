@@ -179,8 +179,7 @@ class Plugins:
             kinds = [kind for kind, contract in _CONTRACTS.items() if issubclass(cls, contract)]
             if len(kinds) != 1 or isinstance(plugin, Scheduler):
                 expected = "an object with @hookimpl methods, an instance of a contract, or the class of a Scheduler"
-                message = f"{plugin!r:.80} is no plugin: pass {expected}"
-                raise InvalidArgument(message, field="plugins", value=plugin, expected=expected)
+                raise InvalidArgument.of("plugins", plugin, expected)
             plugin = _offer(plugin, kinds[0])
         for kind in kinds:
             record = PluginRecord(kind, name, f"{cls.__module__}:{cls.__qualname__}", "")
