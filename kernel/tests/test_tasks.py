@@ -175,6 +175,7 @@ def test_not_now(process: Process, echo: EchoBackend) -> None:
     echo.gate.wait_for_visitor()
     echo.faults.not_now = 1
     second = process.schedule(generate())
+    until(lambda: len(echo.executors[0].known) == 2)
     echo.gate.open()
 
     assert "one two three" == result(process, first).text == result(process, second).text
@@ -524,12 +525,14 @@ def test_run_executor_emits() -> None:
 def test_run_executor_is_held_back(aio: bool) -> None:
     """`emit` waits while the port is full; when nobody reads for too long the task fails, and `emit` says so."""
     outcomes: list[object] = []
+    sent: list[int] = []
     clock = VirtualClock()
 
     def run(id: int, task: Task, emit: Callable[[Result], Any]) -> None:
         try:
             for number in range(9):
                 emit(Result(id, text=str(number)))
+                sent.append(number)
         except KernelError as failure:
             outcomes.append(failure)
             raise
@@ -538,6 +541,7 @@ def test_run_executor_is_held_back(aio: bool) -> None:
         try:
             for number in range(9):
                 await emit(Result(id, text=str(number)))
+                sent.append(number)
         except KernelError as failure:
             outcomes.append(failure)
             raise
@@ -549,6 +553,9 @@ def test_run_executor_is_held_back(aio: bool) -> None:
         until(lambda: ask(process, Stats())["tasks"] == {"stalled": 1})
 
         assert "0" == process.recv(task).body.text
+        driver = kernel._core.models.find("fn").driver
+        assert driver is not None
+        until(lambda: len(sent) == 3 and not driver.dispatcher.notes)
         until(lambda: ask(process, Stats())["tasks"] == {"stalled": 1})
         clock.advance(11)
         until(lambda: not ask(process, Stats())["tasks"])

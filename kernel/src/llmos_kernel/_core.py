@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from llmos_kernel.plugins import Plugins
 
 W = TypeVar("W", bound=Waiter)
+# Plain integers: an `IntFlag` takes a microsecond for what these take 30 ns for.
+_SEND, _RECV, _TRANSFER = int(Right.SEND | Right.SEND_ONCE), int(Right.RECV), int(Right.TRANSFER)
 ALL = Right.SEND | Right.RECV | Right.DUPLICATE | Right.TRANSFER
 
 
@@ -287,7 +289,7 @@ class Core:
     def send(self, seat: Seat, to: Handle, body: Any, handles: Iterable[Handle]) -> Any:  # noqa: ANN401
         """Queue a message, with the handles that move with it."""
         self._enter(seat)
-        entry = self.table.check(seat, to, Right.SEND | Right.SEND_ONCE)
+        entry = self.table.check(seat, to, _SEND)
         port = entry.resource
         moving = tuple(self._movable(seat, handle, entry) for handle in handles) if handles else ()
         if len({*moving}) < len(moving):
@@ -305,8 +307,8 @@ class Core:
         return Receipt(depth)
 
     def _movable(self, seat: Seat, handle: Handle, through: Entry) -> Entry:
-        entry = self.table.check(seat, handle, Right.TRANSFER)
-        if entry is through or (entry.resource is through.resource and entry.rights & Right.RECV):
+        entry = self.table.check(seat, handle, _TRANSFER)
+        if entry is through or (entry.resource is through.resource and entry.rights & _RECV):
             expected = "handles of other resources"
             message = "a port's own handle cannot travel through it"
             raise InvalidArgument(message, field="handles", value=repr(handle), expected=expected)
@@ -327,7 +329,7 @@ class Core:
 
     def recv(self, seat: Seat, source: Handle) -> Any:  # noqa: ANN401
         """Take the next message from a port or the next event from a task."""
-        entry = self.table.check(seat, source, Right.RECV)
+        entry = self.table.check(seat, source, _RECV)
         resource = entry.resource
         if resource.kind == "task":
             return self._recv_event(entry, resource)

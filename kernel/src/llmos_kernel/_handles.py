@@ -88,7 +88,7 @@ class Table:
         else:
             entry = Entry(len(self._entries))
             self._entries.append(entry)
-        entry.resource, entry.rights, entry.seat, entry.parent = resource, rights, seat, parent
+        entry.resource, entry.rights, entry.seat, entry.parent = resource, int(rights), seat, parent
         if parent is not None:
             if parent.children is None:
                 parent.children = set()

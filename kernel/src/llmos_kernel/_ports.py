@@ -13,7 +13,7 @@ from llmos_kernel.errors import PortBroken
 if TYPE_CHECKING:
     from llmos_kernel._core import Seat
 
-_SENDING = Right.SEND | Right.SEND_ONCE
+_SENDING, _RECV = int(Right.SEND | Right.SEND_ONCE), int(Right.RECV)  # plain integers are quicker
 
 
 class PortResource(Resource):
@@ -31,11 +31,11 @@ class PortResource(Resource):
 
     def gained(self, rights: int) -> None:
         self.senders += bool(rights & _SENDING)
-        self.receivers += bool(rights & Right.RECV)
+        self.receivers += bool(rights & _RECV)
 
     def lost(self, rights: int) -> None:
         self.senders -= bool(rights & _SENDING)
-        self.receivers -= bool(rights & Right.RECV)
+        self.receivers -= bool(rights & _RECV)
         self.readers.wake_all()
         self.room.wake_all()
 

@@ -124,10 +124,10 @@ class Kernel:
                 core.wait(lambda: core.idle if core.tasks else None, (), drain)
         threads, until = self._abort(), core.clock.now() + timeout
         left = tuple(thread.name for thread in threads if not _joined(thread, max(0.0, until - core.clock.now())))
-        core.events.emit("kernel.stopped", left=left)
-        core.events.stop(timeout)
         if left:
             core.report("kernel.threads_left", threads=left)
+        core.events.emit("kernel.stopped", left=left)
+        core.events.stop(timeout)
         return left
 
     def _abort(self) -> list[threading.Thread]:
