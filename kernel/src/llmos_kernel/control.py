@@ -3,21 +3,23 @@
 Every process is born with a send-only handle to it.  A question travels with a single-use reply; the answer is made of
 plain values, or is the `KernelError` that says why not.  Each message is an action ``control.<name>`` for the policies.
 A process sees and steers the tasks of its own tenant; with the scope ``operator``, everybody's.
+
+A message is a plain record; its `answer` is what the kernel does about it.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from llmos_kernel._ports import PortResource
-from llmos_kernel.api import Message, number, text
+from llmos_kernel.api import MAX_COUNT, Message, Principal, number, of_type, text
 from llmos_kernel.contracts import ModelSpec
-from llmos_kernel.errors import (
-    Cancelled, InvalidArgument, KernelError, ModelUnavailable, NotFound, PluginFailed,
-)  # fmt: skip
+from llmos_kernel.errors import Cancelled, InvalidArgument, KernelError, ModelUnavailable, NotFound, PluginFailed
 
 if TYPE_CHECKING:
     from llmos_kernel._core import Core
@@ -25,86 +27,210 @@ if TYPE_CHECKING:
     from llmos_kernel._tasks import TaskRecord
 
 
+class Request(abc.ABC):
+    """A message to the control port."""
+
+    locked: ClassVar[bool] = True
+    """Whether it is answered under the core's lock: not where the answer waits, or asks a plugin."""
+
+    @abc.abstractmethod
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401 - plain values
+        """Do what the message asks for, and return what to tell *who* asked."""
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------
+
+
 @attrs.frozen
-class ListTasks:
+class ListTasks(Request):
     """Tasks that have not ended: a list of mappings."""
 
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Tell of every task that *who* may see."""
+        return [_task_facts(core, rec) for rec in core.tasks.values() if _may_steer(who, rec)]
+
 
 @attrs.frozen
-class InspectTask:
+class _OfTask(Request):
+    """A message about one task."""
+
+    id: int = attrs.field(validator=number(0, MAX_COUNT))
+
+    def find(self, core: Core, who: Principal) -> TaskRecord:
+        """Return the task; raise `NotFound` if it has ended, or is none of *who*'s."""
+        rec = core.tasks.get(self.id)
+        if rec is None or not _may_steer(who, rec):
+            raise NotFound(f"there is no task {self.id}, or it has ended", field="id", value=self.id, nearest=[])
+        return rec
+
+
+@attrs.frozen
+class InspectTask(_OfTask):
     """One task."""
 
-    id: int
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Tell of the task."""
+        return _task_facts(core, self.find(core, who))
 
 
 @attrs.frozen
-class CancelTask:
+class CancelTask(_OfTask):
     """End a task with `Cancelled`."""
 
-    id: int
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """End it, and say how it ended."""
+        rec = self.find(core, who)
+        core.cancel(rec, Cancelled(f"task {rec.id} was cancelled by {who.name}", task=rec.id))
+        return {"id": rec.id, "state": rec.state}
 
 
 @attrs.frozen
-class Reprioritise:
+class Reprioritise(_OfTask):
     """Give a task another priority."""
 
-    id: int
     priority: int = attrs.field(validator=number(-1000, 1000))
 
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Set it, and let the scheduler know."""
+        rec = self.find(core, who)
+        rec.priority = self.priority
+        rec.driver.note("changed", rec)
+        return _task_facts(core, rec)
+
+
+# --- models ----------------------------------------------------------------------------------------------------
+
 
 @attrs.frozen
-class ListModels:
+class ListModels(Request):
     """Models that can be served: a list of mappings."""
 
-
-@attrs.frozen
-class InspectModel:
-    """One model, with what its executor says of itself."""
-
-    name: str = attrs.field(validator=text)
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Tell of every model."""
+        return [_model_facts(core, served) for served in core.models.all() if served.spec.backend != "kernel"]
 
 
 @attrs.frozen
-class AddModel:
+class AddModel(Request):
     """Offer one more model."""
 
-    spec: ModelSpec = attrs.field(validator=attrs.validators.instance_of(ModelSpec))
+    spec: ModelSpec = attrs.field(validator=of_type(ModelSpec, "a ModelSpec"))
+
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Add it."""
+        core.models.add([self.spec])
+        return _model_facts(core, core.models.find(self.spec.name))
 
 
 @attrs.frozen
-class LoadModel:
+class _OfModel(Request):
+    """A message about one model."""
+
+    name: str = attrs.field(validator=text)
+
+    def detach(self, core: Core) -> Served:
+        """Unload the model and wait until it is gone; raise `ModelUnavailable` if it is not idle."""
+        served = core.models.find(self.name)
+        with core.lock:
+            if served.driver is not None and not served.idle:
+                uses = f"{served.unfinished} tasks, {served.contexts} contexts, {served.pins} pins"
+                raise ModelUnavailable(f"{served.name} is in use: {uses}", model=served.name)
+            driver = served.detach()
+        driver.thread.join()
+        return served
+
+
+@attrs.frozen
+class InspectModel(_OfModel):
+    """One model, with what its executor says of itself."""
+
+    locked = False
+
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Tell of the model."""
+        served = core.models.find(self.name)
+        driver = served.driver
+        return _model_facts(core, served) | {"executor": dict(driver.executor.describe()) if driver else None}
+
+
+@attrs.frozen
+class LoadModel(_OfModel):
     """Begin to load a model; the answer does not wait for it."""
 
-    name: str = attrs.field(validator=text)
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Begin."""
+        served = core.models.find(self.name)
+        core.demand_running()
+        served.ready({})
+        return _model_facts(core, served)
 
 
 @attrs.frozen
-class UnloadModel:
+class UnloadModel(_OfModel):
     """Unload an idle model."""
 
-    name: str = attrs.field(validator=text)
+    locked = False
+
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Unload it."""
+        return _model_facts(core, self.detach(core))
 
 
 @attrs.frozen
-class ListPlugins:
-    """Plugins with their state and why: a list of mappings."""
-
-
-@attrs.frozen
-class Drain:
-    """Accept no more tasks; those accepted go on."""
-
-
-@attrs.frozen
-class Reload:
+class Reload(_OfModel):
     """Replace the scheduler of a loaded model by a new one; the model must be idle."""
 
-    name: str = attrs.field(validator=text)
+    locked = False
+
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Unload the model, and begin to load it."""
+        self.detach(core)
+        with core.lock:
+            return LoadModel(self.name).answer(core, who)
+
+
+# --- the kernel ------------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
-class Stats:
+class ListPlugins(Request):
+    """Plugins with their state and why: a list of mappings."""
+
+    locked = False
+
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Tell of every plugin."""
+        return [attrs.asdict(record) | {"key": record.key} for record in core.plugins.records()]
+
+
+@attrs.frozen
+class Drain(Request):
+    """Accept no more tasks; those accepted go on."""
+
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Begin."""
+        core.demand_running()
+        core.state = "draining"
+        return {"unfinished": len(core.tasks)}
+
+
+@attrs.frozen
+class Stats(Request):
     """Counts: processes, handles, tasks by state, bytes per device, events dropped."""
+
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Count."""
+        limits = core.ledger.limits
+        return {
+            "state": core.state, "processes": len(core.seats), "handles": len(core.table),
+            "tasks": dict(Counter(rec.state for rec in core.tasks.values())),
+            "devices": {name: {"used": used, "limit": limits[name]} for name, used in core.ledger.used.items()},
+            "events_dropped": core.events.dropped,
+        }  # fmt: skip
+
+
+_REQUESTS = frozenset(kind for kind in vars().values() if isinstance(kind, type) and issubclass(kind, Request))
+"""The messages that are answered: no subclass of somebody else's, which would run with the kernel's rights."""
 
 
 class ControlPort(PortResource):
@@ -128,7 +254,7 @@ class ControlPort(PortResource):
             with core.lock:
                 message: Message = core.take(core.seat, self)
             try:
-                answer = self._answer(message)
+                answer = self._answer(message.body, message.sender)
             except KernelError as error:
                 answer = error
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may be behind the question
@@ -139,121 +265,33 @@ class ControlPort(PortResource):
             for handle in message.handles:
                 handle.close()
 
-    def _answer(self, message: Message) -> Any:  # noqa: ANN401
-        body, who = message.body, message.sender
-        name = type(body).__name__
-        if type(body).__module__ != __name__ or not hasattr(self, f"_{name}"):
-            expected = "a message of llmos_kernel.control"
-            raise InvalidArgument(f"the control port takes {expected}", field="body", value=body, expected=expected)
-        fields = attrs.asdict(body, recurse=False)
+    def _answer(self, body: Any, who: Principal) -> Any:  # noqa: ANN401
+        if type(body) not in _REQUESTS:
+            raise InvalidArgument.of("body", body, "a message of llmos_kernel.control")
+        name, fields = type(body).__name__, attrs.asdict(body, recurse=False)
         self._core.allow(who, f"control.{name}", f"{name}:{next(iter(fields.values()), '')}", fields)
-        return getattr(self, f"_{name}")(body, who)
-
-    def _mine(self, who: Any) -> list[TaskRecord]:  # noqa: ANN401
-        tasks = list(self._core.tasks.values())
-        return [rec for rec in tasks if "operator" in who.scopes or rec.seat.principal.tenant == who.tenant]
-
-    def _task(self, id: int, who: Any) -> TaskRecord:  # noqa: ANN401
-        found = next((rec for rec in self._mine(who) if rec.id == id), None)
-        if found is None:
-            raise NotFound(f"there is no task {id}, or it has ended", field="id", value=id, nearest=[])
-        return found
-
-    def _ListTasks(self, body: ListTasks, who: Any) -> Any:  # noqa: ANN401, N802
-        with self._core.lock:
-            return [_task_facts(rec, self._core.clock.now()) for rec in self._mine(who)]
-
-    def _InspectTask(self, body: InspectTask, who: Any) -> Any:  # noqa: ANN401, N802
-        with self._core.lock:
-            return _task_facts(self._task(body.id, who), self._core.clock.now())
-
-    def _CancelTask(self, body: CancelTask, who: Any) -> Any:  # noqa: ANN401, N802
-        with self._core.lock:
-            rec = self._task(body.id, who)
-            self._core.cancel(rec, Cancelled(f"task {rec.id} was cancelled by {who.name}", task=rec.id))
-            return {"id": rec.id, "state": rec.state}
-
-    def _Reprioritise(self, body: Reprioritise, who: Any) -> Any:  # noqa: ANN401, N802
-        with self._core.lock:
-            rec = self._task(body.id, who)
-            rec.priority = body.priority
-            rec.driver.note("changed", rec)
-            return _task_facts(rec, self._core.clock.now())
-
-    def _ListModels(self, body: ListModels, who: Any) -> Any:  # noqa: ANN401, N802
-        return [self._model_facts(served) for served in self._core.models.all() if served.spec.backend != "kernel"]
-
-    def _InspectModel(self, body: InspectModel, who: Any) -> Any:  # noqa: ANN401, N802
-        served = self._core.models.find(body.name)
-        driver = served.driver
-        return self._model_facts(served) | {"executor": dict(driver.executor.describe()) if driver else None}
-
-    def _AddModel(self, body: AddModel, who: Any) -> Any:  # noqa: ANN401, N802
-        with self._core.lock:
-            self._core.models.add([body.spec])
-        return self._model_facts(self._core.models.find(body.spec.name))
-
-    def _LoadModel(self, body: LoadModel, who: Any) -> Any:  # noqa: ANN401, N802
-        served = self._core.models.find(body.name)
-        with self._core.lock:
-            self._core.demand_running()
-            served.ready({})
-        return self._model_facts(served)
-
-    def _UnloadModel(self, body: UnloadModel, who: Any) -> Any:  # noqa: ANN401, N802
-        self._detach(body.name)
-        return self._model_facts(self._core.models.find(body.name))
-
-    def _Reload(self, body: Reload, who: Any) -> Any:  # noqa: ANN401, N802
-        self._detach(body.name)
-        return self._LoadModel(LoadModel(body.name), who)
-
-    def _detach(self, name: str) -> None:
-        served = self._core.models.find(name)
-        with self._core.lock:
-            if served.driver is not None and not served.idle:
-                uses = f"{served.unfinished} tasks, {served.contexts} contexts, {served.pins} pins"
-                raise ModelUnavailable(f"{served.name} is in use: {uses}", model=served.name)
-            driver = served.detach()
-        driver.thread.join()
-
-    def _ListPlugins(self, body: ListPlugins, who: Any) -> Any:  # noqa: ANN401, N802
-        return [attrs.asdict(record) | {"key": record.key} for record in self._core.plugins.records()]
-
-    def _Drain(self, body: Drain, who: Any) -> Any:  # noqa: ANN401, N802
-        with self._core.lock:
-            self._core.demand_running()
-            self._core.state = "draining"
-            return {"unfinished": len(self._core.tasks)}
-
-    def _Stats(self, body: Stats, who: Any) -> Any:  # noqa: ANN401, N802
-        core = self._core
-        with core.lock:
-            states: dict[str, int] = {}
-            for rec in core.tasks.values():
-                states[rec.state] = states.get(rec.state, 0) + 1
-            limits = core.ledger.limits
-            devices = {name: {"used": used, "limit": limits[name]} for name, used in core.ledger.used.items()}
-            return {
-                "state": core.state, "processes": len(core.seats), "handles": len(core.table), "tasks": states,
-                "devices": devices, "events_dropped": core.events.dropped,
-            }  # fmt: skip
-
-    def _model_facts(self, served: Served) -> dict[str, Any]:
-        state = "loaded" if served.driver else "loading" if served.loading else "unloaded"
-        broken = served.driver.dispatcher.broken if served.driver else None
-        facts = attrs.asdict(served.spec) | {"aliases": self._core.models.aliases_of(served.name)}
-        footprint = attrs.asdict(served.footprint) if served.footprint else None
-        return facts | {
-            "state": "failed" if broken else state, "why": str(broken or ""), "footprint": footprint,
-            "handles": served.handles, "unfinished": served.unfinished, "contexts": served.contexts,
-        }  # fmt: skip
+        with self._core.lock if body.locked else contextlib.nullcontext():
+            return body.answer(self._core, who)
 
 
-def _task_facts(rec: TaskRecord, now: float) -> dict[str, Any]:
-    who = rec.seat.principal
+def _may_steer(who: Principal, rec: TaskRecord) -> bool:
+    return "operator" in who.scopes or rec.seat.principal.tenant == who.tenant
+
+
+def _task_facts(core: Core, rec: TaskRecord) -> dict[str, Any]:
+    who, now = rec.seat.principal, core.clock.now()
     return {
         "id": rec.id, "kind": rec.task.kind, "model": rec.served.name, "state": rec.state, "priority": rec.priority,
         "process": who.process, "principal": who.name, "tenant": who.tenant, "age": now - rec.accepted,
         **attrs.asdict(rec.usage(now)),
+    }  # fmt: skip
+
+
+def _model_facts(core: Core, served: Served) -> dict[str, Any]:
+    state = "loaded" if served.driver else "loading" if served.loading else "unloaded"
+    broken = served.driver.dispatcher.broken if served.driver else None
+    return attrs.asdict(served.spec) | {
+        "aliases": core.models.aliases_of(served.name), "state": "failed" if broken else state,
+        "why": str(broken or ""), "footprint": attrs.asdict(served.footprint) if served.footprint else None,
+        "handles": served.handles, "unfinished": served.unfinished, "contexts": served.contexts,
     }  # fmt: skip
