@@ -168,6 +168,8 @@ class Dispatcher:
             self._break(error)
             return None
         self._plan_wake = plan.wake_at
+        if not self._steps:  # the rest has no effect there, and doing nothing over and over would keep a core busy
+            plan = Plan(plan.admit, shed=plan.shed)
         if self._deferred:
             admit, resume = (tuple(id for id in ids if id not in self._deferred) for ids in (plan.admit, plan.resume))
             plan = Plan(admit, resume, plan.preempt, plan.shed, plan.prefill, plan.decode, plan.wake_at)
