@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from llmos.cli import run
 from llmos.cli._common import Common
 from llmos.testing import EchoBackend, FirstComePlugin
+from llmos_kernel import Exporter, Progress
 
 SETTINGS = """
 plugins = []
@@ -29,6 +31,19 @@ backend = "echo"
 aliases = ["gpt-3"]
 capabilities = ["demonstration"]
 """
+
+
+class Writer(Exporter):
+    """Writes a folder with one file and tells its progress."""
+
+    name = "writer"
+
+    def export(self, source: Path, target: Path, options: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
+        """Write *target*."""
+        for done in range(11):
+            progress(f"part {done}", done, 10)
+        target.mkdir()
+        return {"weights": options.get("weights", "fp32"), "options": dict(options)}
 
 
 @attrs.frozen
@@ -52,7 +67,7 @@ class CommandLine:
         """Run ``llmos`` with *args*."""
         Path("llmos.toml").write_text(SETTINGS, "utf-8")
         self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
-        code = run(args, Common(plugins=(self.echo, FirstComePlugin())))
+        code = run(args, Common(plugins=(self.echo, FirstComePlugin(), Writer())))
         out, err = self.capsys.readouterr()
         return Done(code, out, err)
 

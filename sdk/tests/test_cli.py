@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from llmos.testing import EchoBackend
+from llmos.cli.export import show_progress
 from llmos_kernel.errors import KernelBug, OutOfMemory, PluginFailed
 from sdk.tests.cli import CommandLine
 
@@ -194,6 +197,34 @@ def test_models_add_asks_the_backend(llmos: CommandLine) -> None:
     assert "mine" not in llmos("models", "list").out
 
 
+def test_export_tells_its_progress(llmos: CommandLine) -> None:
+    """A line per tenth beside the output where nothing can be drawn, and what to do with the folder."""
+    done = llmos("export", ".", "target", "--with", "writer", "--weights", "w8a8")
+
+    assert (0, 10) == (done.code, len(done.err.splitlines()))
+    assert "llmos models add target" in done.out
+    assert Path("target").is_dir()
+
+
+def test_export_json(llmos: CommandLine) -> None:
+    """A program reads what the exporter returns, and nothing beside it."""
+    done = llmos("export", ".", "target", "--with", "writer", "-o", "context=512", "--json")
+
+    assert (0, "") == (done.code, done.err)
+    assert {"context": 512} == json.loads(done.out)["options"]
+
+
+def test_export_draws_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a terminal there is one bar, whatever it works on."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with show_progress(quiet=False) as progress:
+        progress("first", 1, 10)
+        progress("second", 10, 10)
+
+    assert "10/10" in capsys.readouterr().err
+
+
 def test_plugins_list(llmos: CommandLine) -> None:
     """The objects of an embedding program are listed too."""
     found = json.loads(llmos("plugins", "list", "--kind", "backend", "--json").out)
@@ -242,22 +273,37 @@ def test_chat_survives_mistakes(llmos: CommandLine, echo: EchoBackend) -> None:
     assert 1 == len(echo.executors[0].tasks[-1].input)
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_chat(llmos: CommandLine, echo: EchoBackend) -> None:
-    """What was said until then stays in the conversation."""
+@contextmanager
+def ctrl_c(echo: EchoBackend) -> Iterator[None]:
+    """Press Ctrl-C once a step stands at the gate.
+
+    A signal that comes between Python's last look for signals and the beginning of a wait is noticed only after the
+    wait.  A person presses again; so does this.
+    """
     me = threading.get_ident()
 
-    def interrupt(number: int, plan: object) -> None:
-        if number == 3:
-            echo.gate.shut()
+    def press() -> None:
+        echo.gate.wait_for_visitor()
+        signal.pthread_kill(me, signal.SIGINT)
+        while not echo.gate.wait_until_left(2.0):
             signal.pthread_kill(me, signal.SIGINT)
 
+    thread = threading.Thread(target=press)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat(llmos: CommandLine, echo: EchoBackend) -> None:
+    """What was said until then stays in the conversation."""
+    echo.faults.on_step = lambda number, plan: echo.gate.shut() if number == 3 else None
+
     def go_on() -> str:
-        echo.faults.on_step = None
         echo.gate.open()
         return "again"
 
-    echo.faults.on_step = interrupt
-    done = llmos.talk("one two three four", go_on)
+    with ctrl_c(echo):
+        done = llmos.talk("one two three four", go_on)
 
     assert (0, True) == (done.code, "[stopped]" in done.out)
     assert "again\n" in done.out
@@ -277,11 +323,9 @@ def test_ctrl_c_at_the_prompt_does_not_leave(llmos: CommandLine) -> None:
 
 def test_ctrl_c_ends_generate(llmos: CommandLine, echo: EchoBackend) -> None:
     """With the exit code that shells expect."""
-    me = threading.get_ident()
-    echo.faults.on_step = lambda number, plan: signal.pthread_kill(me, signal.SIGINT) if number == 1 else None
     echo.gate.shut()
-    done = llmos("generate", "a b c")
-    echo.gate.open()
+    with ctrl_c(echo):
+        done = llmos("generate", "a b c")
 
     assert (130, True) == (done.code, "interrupted" in done.err)
 

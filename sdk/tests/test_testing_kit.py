@@ -8,10 +8,13 @@ import threading
 import attrs
 import pytest
 
+from llmos import Text
+from llmos.testing.fixtures import make_kernel
 from llmos.testing import EchoBackend, EchoExecutor, FirstCome, Gate, VirtualClock, echo_spec
-from llmos_kernel.api import Task
+from llmos_kernel import Kernel, Process
+from llmos_kernel.api import Done, Task, Usage
 from llmos_kernel.contracts import Admitted, NotNow, Plan, Result, TaskView
-from llmos_kernel.errors import InvalidArgument, ModelUnavailable
+from llmos_kernel.errors import DeadlineExceeded, InvalidArgument, ModelUnavailable
 
 
 def _run(executor: EchoExecutor, prompt: str, **params: object) -> list[Result]:
@@ -187,3 +190,30 @@ def test_virtual_clock_calls_back_in_the_loop() -> None:
         return seen
 
     assert asyncio.run(main()) == ["first"]
+
+
+def test_the_kernel_fixture_knows_nothing_that_is_installed(kernel: Kernel, process: Process) -> None:
+    """Whatever is installed is blocked; the echo model answers."""
+    assert [] == [record for record in kernel.plugins.records() if record.distribution and record.state != "blocked"]
+    with process.schedule(Task("generate", "parrot", "a b")) as task:
+        assert "a b" == process.recv(task).body.text
+
+
+def test_a_kernel_lives_in_virtual_time(echo: EchoBackend, clock: VirtualClock) -> None:
+    """A deadline passes when the test says so."""
+    echo.gate.shut()
+    with make_kernel(echo, clock) as kernel:
+        process = kernel.attach()
+        task = process.schedule(Task("generate", "echo", "a b", deadline=60.0))
+        echo.gate.wait_for_visitor()
+        clock.advance(61.0)
+        echo.gate.open()
+
+        assert isinstance(process.recv(task).body.error, DeadlineExceeded)
+
+
+def test_tokens_per_second() -> None:
+    """Speed is counted after the first token, and is 0 where there is none."""
+    usage = Usage(generated=11, decode=2.0)
+
+    assert (5.0, 0.0) == (Text(done=Done(1, usage=usage)).tokens_per_second, Text("a").tokens_per_second)

@@ -43,7 +43,7 @@ def command(
         message = f"TARGET {target} exists already; remove it, or choose another"
         raise InvalidArgument(message, field="target", value=str(target), expected="a new folder")
     plugin = common.installed().exporter(exporter)
-    with _progress(quiet=as_json) as progress:
+    with show_progress(quiet=as_json) as progress:
         facts = plugin.export(source, target, given | ({"weights": weights} if weights else {}), progress)
     if as_json:
         print_json(dict(facts))
@@ -52,7 +52,7 @@ def command(
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def show_progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Yield what draws progress: a bar on a terminal, a line per tenth elsewhere, nothing for programs."""
     if quiet:
         yield _silent

@@ -41,6 +41,7 @@ class Gate:
                 self._condition.wait_for(lambda: self._open or self._cuts > cuts)
             finally:
                 self._held -= 1
+                self._condition.notify_all()
             return self._open
 
     def wait_for_visitor(self, timeout: float = 10.0) -> None:
@@ -48,3 +49,8 @@ class Gate:
         with self._condition:
             if not self._condition.wait_for(lambda: self._held > 0, timeout):
                 raise TimeoutError(f"nobody came to the gate within {timeout:g} s")
+
+    def wait_until_left(self, timeout: float = 10.0) -> bool:
+        """Return whether nobody stands at the gate, as soon as that is so or after *timeout* seconds."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self._held == 0, timeout)
