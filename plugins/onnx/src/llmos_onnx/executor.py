@@ -20,7 +20,7 @@ import numpy as np
 
 from llmos_kernel.contracts import Admitted, Limits, NotNow, Plan, Preemption, Prepared, Result, StepExecutor
 from llmos_kernel.errors import InvalidArgument, KernelBug, ModelUnavailable
-from llmos_onnx.sampler import COLUMNS, Sampler, log_probs
+from llmos_onnx.sampler import COLUMNS, Sampler
 from llmos_onnx.sampling import read_params
 from llmos_onnx.sequence import Sequence
 
@@ -274,7 +274,7 @@ class OnnxExecutor(StepExecutor):
         tokens: npt.NDArray[np.int64],
     ) -> dict[int, LogProb]:
         counts = [sequences[row].params.logprobs or 0 for row in wanting]
-        return dict(zip(wanting, log_probs(raw, tokens[wanting], counts), strict=True))
+        return dict(zip(wanting, self._sampler.log_probs(raw, tokens[wanting], counts), strict=True))
 
     def _not_finite(self) -> ModelUnavailable:
         name, expected = self._parts.manifest.name, "finite numbers"

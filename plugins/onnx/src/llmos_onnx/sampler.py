@@ -10,7 +10,7 @@ pairwise sums are taken over fixed lengths only.
 
 **Speed.**  Sorting 50,000 logits per row costs more than the model's own step, so it is avoided: the k-th greatest of
 the maxima of V / 64 groups is a lower bound of the k-th greatest logit, and few logits lie above it.  Only those
-candidates are sorted.  Rows without top_k and top_p are drawn by inversion: first a block of 64 tokens, then a token.
+candidates are sorted.  A draw inverts the running sum in the order of ids: first a block of 64 tokens, then a token.
 """
 
 from __future__ import annotations
@@ -107,43 +107,78 @@ class Sampler:
         return tokens
 
     def _draw_wide(self, scores: Floats, columns: npt.NDArray[Any], uniform: npt.NDArray[np.float64]) -> Ids:
-        """Draw among all tokens (those that ``min_p`` leaves), by inverting the running sum block by block."""
+        """Draw among all tokens, or those that ``min_p`` leaves."""
         weights = self._exponentials(scores)
         if np.any(columns["min_p"] > 0):
             weights[weights < columns["min_p"][:, None]] = 0
+        return self._pick(weights, uniform)
+
+    def _draw_narrow(self, scores: Floats, columns: npt.NDArray[Any], uniform: npt.NDArray[np.float64]) -> Ids:
+        """Draw among the most likely tokens, for rows with top_k or top_p."""
+        limited = columns["top_k"] > 0
+        wanted = np.minimum(np.where(limited, columns["top_k"], _NUCLEUS), self._vocab)
+        ids, values = self._candidates(scores, wanted)
+        values[limited[:, None] & (np.arange(values.shape[1]) >= wanted[:, None])] = -np.inf
+        weights = np.exp(values)
+        sums = np.cumsum(weights, axis=1)
+        total = sums[:, -1].copy()
+        if not limited.all():
+            whole = np.flatnonzero(~limited)
+            total[whole] = self._block_sums(self._exponentials(scores[whole]))[1][:, -1]
+        kept = sums - weights < (columns["top_p"] * total)[:, None]
+        kept &= (weights >= columns["min_p"][:, None]) & (values > -np.inf)
+        kept[:, 0] = True
+        # In the order of ids, as every other draw.
+        order = np.argsort(np.where(kept, ids, self._vocab), axis=1, kind="stable")
+        sums = np.cumsum(np.take_along_axis(np.where(kept, weights, 0), order, axis=1), axis=1)
+        rows = np.arange(len(ids))
+        tokens: Ids = ids[rows, order[rows, _invert(sums, uniform * sums[:, -1])]]
+        # A nucleus may be wider than the candidates.
+        wide = np.flatnonzero(~limited & (wanted < self._vocab) & (kept.sum(axis=1) >= wanted))
+        if len(wide):
+            tokens[wide] = self._draw_nucleus(scores[wide], columns[wide], uniform[wide])
+        return tokens
+
+    def _draw_nucleus(self, scores: Floats, columns: npt.NDArray[Any], uniform: npt.NDArray[np.float64]) -> Ids:
+        """Draw for rows with top_p whose nucleus may be anything up to the whole vocabulary."""
+        weights = self._exponentials(scores)
+        ordered = np.sort(weights, axis=1)[:, ::-1]
+        sums = np.cumsum(ordered, axis=1, dtype=np.float64)
+        mass = columns["top_p"] * sums[:, -1]
+        count = np.maximum((sums - ordered < mass[:, None]).sum(axis=1), 1)
+        lowest = ordered[np.arange(len(ordered)), count - 1, None]
+        above, equal = weights > lowest, weights == lowest
+        equal &= np.cumsum(equal, axis=1) <= (count - above.sum(axis=1))[:, None]
+        weights[~(above | equal) | (weights < columns["min_p"][:, None])] = 0
+        return self._pick(weights, uniform)
+
+    def _pick(self, weights: Floats, uniform: npt.NDArray[np.float64]) -> Ids:
+        """Return a token per row with the probability of its *weights*: first a block, then one of its tokens."""
         blocks, sums = self._block_sums(weights)
-        rows = np.arange(len(scores))
+        rows = np.arange(len(weights))
         target = uniform * sums[:, -1]
         block = _invert(sums, target)
         before = np.where(block > 0, sums[rows, block - 1], 0.0)
         inner = np.cumsum(blocks[rows, block], axis=1, dtype=np.float64)
         return block * _BLOCK + _invert(inner, target - before)
 
-    def _draw_narrow(
-        self, scores: Floats, columns: npt.NDArray[Any], uniform: npt.NDArray[np.float64], most: int = _NUCLEUS
-    ) -> Ids:
-        """Draw among the most likely tokens; *most* candidates are looked at for rows without top_k."""
-        limited = columns["top_k"] > 0
-        wanted = np.minimum(np.where(limited, columns["top_k"], most), self._vocab)
-        ids, values = self._candidates(scores, wanted)
-        values[limited[:, None] & (np.arange(values.shape[1]) >= wanted[:, None])] = -np.inf
-        weights = np.exp(values, dtype=np.float64)
-        sums = np.cumsum(weights, axis=1)
-        total = sums[:, -1].copy()
-        if not limited.all():
-            whole = np.flatnonzero(~limited)
-            total[whole] = self._block_sums(self._exponentials(scores[whole]))[1][:, -1]
-        mass = columns["top_p"] * total
-        kept = (sums - weights < mass[:, None]) & (weights >= columns["min_p"][:, None]) & (values > -np.inf)
-        kept[:, 0] = True
-        weights[~kept] = 0
-        sums = np.cumsum(weights, axis=1)
-        tokens: Ids = ids[np.arange(len(ids)), _invert(sums, uniform * sums[:, -1])]
-        # A nucleus may be wider than the candidates; then every token is one.
-        wide = np.flatnonzero(~limited & (wanted < self._vocab) & (kept.sum(axis=1) >= wanted))
-        if len(wide):
-            tokens[wide] = self._draw_narrow(scores[wide], columns[wide], uniform[wide], most=self._vocab)
-        return tokens
+    def log_probs(self, logits: Floats, tokens: Ids, counts: Sequence[int]) -> list[LogProb]:
+        """Return per row the log probability of ``tokens[row]`` and of the ``counts[row]`` most likely tokens.
+
+        *logits* are float32 ``[rows, vocab]`` and stay as they are.
+        """
+        with np.errstate(invalid="ignore"):
+            scores = logits - logits.max(axis=1, keepdims=True)
+        total = np.log(self._block_sums(self._exponentials(scores))[1][:, -1:])
+        ids, values = self._candidates(scores, np.array(counts, np.int64))
+        values -= total
+        chosen = scores[np.arange(len(tokens)), tokens] - total[:, 0]
+        return [
+            LogProb(
+                float(chosen[row]), tuple(zip(ids[row, :count].tolist(), values[row, :count].tolist(), strict=True))
+            )
+            for row, count in enumerate(counts)
+        ]
 
     def _candidates(self, scores: Floats, wanted: Ids) -> tuple[Ids, npt.NDArray[np.float64]]:
         """Return ids and scores of at least ``wanted[row]`` greatest scores per row, greatest (then lowest id) first.
@@ -155,7 +190,7 @@ class Sampler:
         if groups:
             greatest = scores[:, : groups * _BLOCK].reshape(rows, _BLOCK, groups).max(axis=1)
             greatest.sort(axis=1)
-            lowest = greatest[np.arange(rows), np.maximum(groups - wanted, 0)]
+            lowest = greatest[np.arange(rows), np.clip(groups - wanted, 0, groups - 1)]
         lowest[wanted > groups] = -np.inf
         flat = np.flatnonzero(scores >= lowest[:, None])
         row, column = np.divmod(flat, self._vocab)
@@ -227,19 +262,3 @@ def _flatten(edits: Sequence[Edit], tokens: str, amount: str, idle: float) -> tu
     rows = np.repeat(np.array([edit.row for edit in active], np.int64), lengths)
     ids = np.concatenate([np.zeros(0, np.int64), *(getattr(edit, tokens) for edit in active)])
     return (rows, ids), np.repeat(np.array([getattr(edit, amount) for edit in active], np.float32), lengths)
-
-
-def log_probs(logits: Floats, tokens: Ids, counts: Sequence[int]) -> list[LogProb]:
-    """Return per row the log probability of ``tokens[row]`` and of the ``counts[row]`` most likely tokens.
-
-    *logits* are float32 ``[rows, vocab]`` and stay as they are.
-    """
-    scores = logits.astype(np.float64)
-    scores -= scores.max(axis=1, keepdims=True)
-    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    most = min(max(counts, default=0), scores.shape[1])
-    top = np.argsort(-scores, axis=1, kind="stable")[:, :most] if most else np.zeros((len(scores), 0), np.int64)
-    return [
-        LogProb(float(row[token]), tuple((int(best), float(row[best])) for best in ids[:count]))
-        for row, token, ids, count in zip(scores, tokens, top, counts, strict=True)
-    ]
