@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 
@@ -413,12 +414,18 @@ async def test_cancelled_recv_consumes_nothing(process: Process) -> None:
 
 async def test_wake_ups_from_threads_are_coalesced(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many wake-ups from another thread cost the loop one."""
-    aio, loop, rings = process.aio, asyncio.get_running_loop(), []
+    aio, loop = process.aio, asyncio.get_running_loop()
+    rings: list[int] = []
     ports = [await aio.alloc(Port(1)) for _ in range(10)]
     waits = [asyncio.ensure_future(aio.recv(port)) for port in ports]
     await asyncio.sleep(0)
     ring = loop.call_soon_threadsafe
-    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *args: (rings.append(1), ring(*args)))
+
+    def count(*args: Any) -> object:
+        rings.append(1)
+        return ring(*args)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", count)
     in_thread(lambda: [process.send(port, "x") for port in ports])()
     await asyncio.gather(*waits)
 
@@ -431,14 +438,16 @@ def test_closed_loop(process: Process, where: str) -> None:
     port = process.alloc(Port(1))
     loop = asyncio.new_event_loop()
     waiting = loop.create_task(process.aio.recv(port))
-    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+    vars_of_task: Any = waiting
+    vars_of_task._log_destroy_pending = False
+    del vars_of_task
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     if where == "collected":
-        coroutine = waiting.get_coro()
+        coroutine: Any = waiting.get_coro()
         del waiting, loop
         gc.collect()
-        coroutine.close()  # type: ignore[union-attr]
+        coroutine.close()
     send = lambda: process.send_nowait(port, "for the next")
     if where == "thread":
         in_thread(send)()

@@ -313,6 +313,7 @@ def test_tokens_per_minute() -> None:
 
 def test_memory_that_the_system_refuses(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that cannot be made costs nothing."""
+
     def refuse(nbytes: int) -> None:
         raise MemoryError
 
@@ -398,7 +399,12 @@ def test_cancel_call(process: Process) -> None:
     assert isinstance(error(process, task), Cancelled)
     assert ended.wait(20)
     started.clear()
-    task = process.schedule(call(lambda: (started.set(), release.wait(20))))
+
+    def wait() -> None:
+        started.set()
+        release.wait(20)
+
+    task = process.schedule(call(wait))
     started.wait(20)
     task.cancel()
 
@@ -703,12 +709,17 @@ def test_processor_fails(where: str, echo: EchoBackend) -> None:
     rigged = [FunctionProcessor("broken", broken), FunctionProcessor("strict", refuse)]
     with nothing_left(), build(echo, *rigged) as kernel:
         process = kernel.attach()
-        failure = error(process, process.schedule(generate(**{where: ("broken",)})))
+
+        def fail(name: str) -> BaseException:
+            names: Any = {where: (name,)}
+            return error(process, process.schedule(generate(**names)))
+
+        failure = fail("broken")
 
         assert isinstance(failure, PluginFailed)
         assert "processor:broken" == failure.fields["plugin"]
-        assert isinstance(error(process, process.schedule(generate(**{where: ("strict",)}))), InvalidArgument)
-        assert isinstance(error(process, process.schedule(generate(**{where: ("missing",)}))), PluginMissing)
+        assert isinstance(fail("strict"), InvalidArgument)
+        assert isinstance(fail("missing"), PluginMissing)
         process.close()
 
 
@@ -793,7 +804,10 @@ def test_prepare_blocks() -> None:
 
     executor = Slow()
     spec = ModelSpec(name="fn", backend="function")
-    with nothing_left(), build(FunctionBackend(lambda spec: executor), models=(spec,), clock=clock, workers=2) as kernel:
+    with (
+        nothing_left(),
+        build(FunctionBackend(lambda spec: executor), models=(spec,), clock=clock, workers=2) as kernel,
+    ):
         process = kernel.attach()
         task = process.schedule(Task("generate", "fn", "slow"))
         inside.wait(20)
@@ -850,8 +864,9 @@ def test_load_failure_reaches_all(echo: EchoBackend) -> None:
 def test_loads_no_executor(loaded: object) -> None:
     """A backend that loads something else is named."""
     with build(FunctionBackend(lambda spec: loaded), models=(ModelSpec(name="fn", backend="function"),)) as kernel:
+        process = kernel.attach()
         with pytest.raises(PluginFailed, match="no executor"):
-            kernel.attach().alloc(Model("fn"))
+            process.alloc(Model("fn"))
 
 
 def echo_models(*sizes: int) -> tuple[ModelSpec, ...]:
@@ -896,8 +911,9 @@ def test_unknown_device() -> None:
     """A device that the configuration does not know has no room, for nothing at all."""
     backend = FunctionBackend(lambda spec: EchoExecutor(), device="cuda:9")
     with build(backend, models=(ModelSpec(name="fn", backend="function"),)) as kernel:
+        process = kernel.attach()
         with pytest.raises(MemoryError, match="cuda:9"):
-            kernel.attach().alloc(Model("fn"))
+            process.alloc(Model("fn"))
 
 
 class Keeping(EchoExecutor):
