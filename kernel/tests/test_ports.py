@@ -448,7 +448,10 @@ def test_closed_loop(process: Process, where: str) -> None:
         del waiting, loop
         gc.collect()
         coroutine.close()
-    send = lambda: process.send_nowait(port, "for the next")
+
+    def send() -> object:
+        return process.send_nowait(port, "for the next")
+
     if where == "thread":
         in_thread(send)()
     else:
