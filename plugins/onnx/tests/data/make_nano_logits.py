@@ -35,7 +35,7 @@ def main() -> None:
         arrays[f"{name}.prompt"] = prompt[0].astype(np.int16)
         arrays[f"{name}.logits"] = logits.numpy()
         arrays[f"{name}.greedy"] = greedy[0, PROMPT:].numpy().astype(np.int16)
-    np.savez(Path(__file__).with_name("nano_logits.npz"), **arrays)
+    np.savez(Path(__file__).with_name("nano_logits.npz"), **arrays)  # type: ignore[arg-type] # allow_pickle is no array
 
 
 if __name__ == "__main__":
