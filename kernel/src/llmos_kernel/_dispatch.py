@@ -104,7 +104,7 @@ class Dispatcher:
             calls.append((self._scheduler.changed, rec.view()))
 
     def _on_stalled(self, rec: TaskRecord, now: float, calls: list[Any], release: list[int]) -> None:
-        if rec.full and not rec.ended and rec.stalled is None:
+        if rec.full and rec.state == "running":  # not ended, nor saying its last words
             rec.state, rec.stalled = "stalled", now
             self._stalled[rec.id] = rec
             calls.append((self._scheduler.changed, rec.view()))
@@ -279,7 +279,7 @@ class Dispatcher:
         if how != "keep":
             rec.placed = False
         if how == "drop":
-            rec.redone, rec.cached, rec.prefilled = rec.generated, 0, 0
+            rec.redone, rec.cached, rec.prefilled, rec.dropped = rec.generated, 0, 0, True
         if rec.state == "running":
             rec.state = "preempted"
 
@@ -287,8 +287,8 @@ class Dispatcher:
         if rec.ended:
             return False
         if isinstance(answer, Admitted):
-            if not rec.placed and not rec.prefilled:
-                rec.cached = answer.cached
+            if rec.state == "waiting" or rec.dropped:
+                rec.cached, rec.dropped = answer.cached, False
             rec.placed, rec.state = True, "running"
             if not self._steps:
                 rec.started = now
@@ -322,6 +322,9 @@ class Dispatcher:
                     rec.first = now
                 if not rec.ended:
                     self._deliver(rec, result, now)
+                if not rec.ended and rec.state == "running" and not rec.remaining and rec.generated >= rec.max_tokens:
+                    message = f"{self._model} did not finish task {rec.id} with its last token"
+                    rec.end(now, error=ExecutorCrashed(message, model=self._model))
             for id in missing:
                 message = f"{self._model} gave no result for task {id}"
                 self.tasks[id].end(now, error=ExecutorCrashed(message, model=self._model))

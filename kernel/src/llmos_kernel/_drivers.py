@@ -138,8 +138,8 @@ class Driver(abc.ABC):
         try:
             self._process(rec)
             prepared = self.executor.prepare(rec.id, rec.task) if self.steps and not rec.ended else None
-            if prepared is not None and not isinstance(prepared, Prepared):
-                raise PluginFailed(f"prepare() of {self.model} returned {prepared!r:.80}", plugin=self.model)
+            if prepared is not None:
+                self._demand_prepared(prepared)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             failure = error if isinstance(error, KernelError) else failed(self.model, "prepare", error)
             with self.core.lock:
@@ -152,6 +152,11 @@ class Driver(abc.ABC):
                     with self.core.lock:
                         deliver(rec, prepared.answer, self.core.clock.now())
         self.note("arrived", rec)
+
+    def _demand_prepared(self, prepared: object) -> None:
+        classes = max(1, len(self.executor.limits.pools))
+        if not isinstance(prepared, Prepared) or not 0 <= prepared.length_class < classes:
+            raise PluginFailed(f"prepare() of {self.model} returned {prepared!r:.80}", plugin=self.model)
 
     def _process(self, rec: TaskRecord) -> None:
         """Pass the input through the task's pre-processors and open filters for its post-processors."""

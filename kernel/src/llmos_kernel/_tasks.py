@@ -26,9 +26,9 @@ class TaskRecord(Resource):
     """One task, from acceptance until its handle is gone."""
 
     __slots__ = (
-        "accepted", "cached", "context", "deadline", "driver", "entry", "filters", "first", "generated", "id",
-        "length_class", "lent", "logprobs", "max_tokens", "parent", "placed", "port", "prefilled", "priority", "prompt",
-        "redone", "served", "stalled", "started", "state", "task", "texts", "tokens",
+        "accepted", "cached", "context", "deadline", "driver", "dropped", "entry", "filters", "first", "generated",
+        "id", "length_class", "lent", "logprobs", "max_tokens", "parent", "placed", "port", "prefilled", "priority",
+        "prompt", "redone", "served", "stalled", "started", "state", "task", "texts", "tokens",
     )  # fmt: skip
     kind = "task"
 
@@ -44,6 +44,8 @@ class TaskRecord(Resource):
         self.prompt = self.cached = self.prefilled = self.generated = self.max_tokens = self.length_class = 0
         self.redone = 0
         """Generated tokens that a dropped cache made part of the prompt again."""
+        self.dropped = False
+        """Its cache was dropped: what the executor finds again of it counts as cached."""
         self.placed = False
         """The executor holds a place for it."""
         self.lent = 0
@@ -85,7 +87,7 @@ class TaskRecord(Resource):
         return TaskView(
             self.id, self.task.kind, self.seat.principal.tenant, self.priority, self.deadline, self.accepted,
             self.prompt + self.redone, self.max_tokens, self.cached, self.prefilled, self.generated, self.max_tokens,
-            self.length_class, self.state,
+            self.length_class, self.state, self.placed,
         )  # fmt: skip
 
     def usage(self, now: float) -> Usage:
