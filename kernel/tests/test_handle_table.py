@@ -223,7 +223,7 @@ def test_relabelled_handle() -> None:
 def test_no_handle() -> None:
     """What is no handle at all is an invalid argument."""
     with pytest.raises(InvalidArgument, match="a handle"):
-        Table(CORE.events).check(seats(1)[0], "handle", 0)  # type: ignore[arg-type]
+        Table(CORE.events).check(seats(1)[0], "handle", 0)
 
 
 def damage_free(table: Table, entry: Entry) -> None:

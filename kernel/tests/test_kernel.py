@@ -26,7 +26,7 @@ from llmos_kernel.control import (
 )  # fmt: skip
 from llmos_kernel.errors import (
     Cancelled, DeadlineExceeded, ExecutorCrashed, HandleRevoked, InvalidArgument, KernelError, KernelStopped,
-    ModelUnavailable, NotFound, PermissionDenied, PluginFailed,
+    ModelUnavailable, NotFound, PermissionDenied, PluginFailed, PluginMissing,
 )  # fmt: skip
 
 
@@ -52,6 +52,23 @@ def test_nothing_before_start() -> None:
         assert "stopped" == kernel.state
         with pytest.raises(KernelStopped, match="starts once"):
             kernel.start()
+
+
+@pytest.mark.parametrize("config", [{"scheduler": "absent"}, {"schedulers": {"echo-2": "absent"}}])
+def test_absent_scheduler_refuses_the_start(config: dict[str, Any]) -> None:
+    """The scheduler of every model that is offered is made once before anything runs: none is found missing later."""
+    with nothing_left():
+        kernel = build(**config)
+        with pytest.raises(PluginMissing, match="no scheduler plugin is called 'absent'"):
+            kernel.start()
+
+    assert "new" == kernel.state
+
+
+def test_scheduler_that_nobody_needs() -> None:
+    """Without models besides ``call`` no scheduler has to be there before the first task."""
+    with build(models=(), scheduler="absent") as kernel:
+        assert "running" == kernel.state
 
 
 def test_wrong_arguments() -> None:

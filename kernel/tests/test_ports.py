@@ -12,7 +12,8 @@ from kernel.tests.rig import ask, build, give, in_thread, port_pair, wait_until_
 from llmos_kernel import Budget, Credentials, Kernel, Memory, Model, Port, Process, Reply, Right, Task
 from llmos_kernel.control import Stats
 from llmos_kernel.errors import (
-    BudgetExceeded, DeadlineExceeded, HandleRevoked, InvalidArgument, PermissionDenied, PortBroken, WouldBlock,
+    BudgetExceeded, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelBug, PermissionDenied, PortBroken,
+    WouldBlock,
 )  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def test_no_receiver(process: Process) -> None:
     """A port that nobody can receive from is broken for senders, waiting ones too."""
     core, seat = process._core, process._seat
     with core.lock:
-        port = core.alloc_port(seat, 1, Right.SEND | Right.DUPLICATE)
+        port: Any = core.alloc_port(seat, 1, Right.SEND | Right.DUPLICATE)
 
     with pytest.raises(PortBroken, match="receive"):
         process.send(port, 1)
@@ -485,3 +486,16 @@ def test_transferred_model(kernel: Kernel, process: Process) -> None:
 
     assert "hi" == other.recv(task).body.text
     other.close()
+
+
+def test_a_call_of_a_thread_is_never_suspended(monkeypatch: pytest.MonkeyPatch, process: Process) -> None:
+    """A waiter that gives the thread back instead of blocking it would lose the call; that is a bug, and says so."""
+    port = process.alloc(Port(1))
+
+    async def suspend(*_: object) -> bool:
+        await asyncio.sleep(0)
+        return False
+
+    monkeypatch.setattr("llmos_kernel._waiting.ThreadWaiter.expired", suspend)
+    with pytest.raises(KernelBug):
+        process.recv(port)

@@ -95,7 +95,7 @@ class No(Policy):
     def check(self, action):
         return Decision.DENY
 try:
-    llmos.Client(config=config, plugins=[No()])
+    llmos.Client(config=config, plugins=[*plugins, No()])
 except PermissionError:
     print(len(threading.enumerate()))
 """)

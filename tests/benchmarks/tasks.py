@@ -109,7 +109,7 @@ def weight(n: int = 100_000) -> Figure:
         # What the executor keeps of a task is not the kernel's: a stand-in keeps nothing.
         backend.executors[0].prepare = lambda *_: Prepared(1, 1)  # type: ignore[method-assign]
         handles += [process.schedule(task) for _ in range(n)]
-        while len(running._core.workers._jobs):
+        while running._core.workers._jobs.qsize():
             threading.Event().wait(0.05)
         after, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -10,34 +10,33 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from llmos_kernel._drivers import running_task
 from llmos_kernel._events import Events
-from llmos_kernel._handles import Entry, Handle, Resource, Table, TaskHandle, handle_of
+from llmos_kernel._handles import Entry, Handle, ReplyHandle, Resource, Table, TaskHandle, handle_of
 from llmos_kernel._ledger import Account, Ledger
 from llmos_kernel._log import log
-from llmos_kernel._memory import Region
+from llmos_kernel._memory import MemoryResource, Region
 from llmos_kernel._models import ContextResource, ModelResource
 from llmos_kernel._ports import PortResource
 from llmos_kernel._tasks import TaskRecord
-from llmos_kernel._waiting import ThreadWaiter, Waiter, WaitList, Workers
-from llmos_kernel.api import Budget, Credentials, Message, Principal, Receipt, Right, Task
+from llmos_kernel._waiting import Attempt, T, ThreadWaiter, Waiter, WaitList, Workers
+from llmos_kernel.api import MAX_SECONDS, Budget, Credentials, Message, Principal, Receipt, Right, Task, check_number
 from llmos_kernel.clock import Clock
 from llmos_kernel.config import KernelConfig
-from llmos_kernel.contracts import Action, Decision, Policy, Router
 from llmos_kernel.errors import (
-    BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelError, KernelStopped,
-    PermissionDenied, PluginFailed,
+    BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelBug, KernelError,
+    KernelStopped, PermissionDenied, PluginFailed,
 )  # fmt: skip
+from llmos_kernel.services import Action, Decision, Policy, Router
 
 if TYPE_CHECKING:
     from llmos_kernel._models import Models, Served
     from llmos_kernel.plugins import Plugins
 
-W = TypeVar("W", bound=Waiter)
 # Plain integers: an `IntFlag` takes a microsecond for what these take 30 ns for.
 _SEND, _RECV, _TRANSFER = int(Right.SEND | Right.SEND_ONCE), int(Right.RECV), int(Right.TRANSFER)
 _TASK = int(Right.RECV | Right.CANCEL | Right.TRANSFER)
@@ -53,23 +52,6 @@ class Seat:
         ours, theirs = attrs.astuple(core.config.budget), attrs.astuple(who.budget)
         self.account = Account(Budget(*map(min, ours, theirs)))
         self.open = True
-
-
-class MemoryResource(Resource):
-    """Shared memory; its charge is returned when the last mapping ends."""
-
-    __slots__ = ("charge", "region")
-    kind = "memory"
-
-    def __init__(self, seat: Seat, region: Region) -> None:
-        self.seat, self.region, self.charge = seat, region, ("nbytes", region.nbytes)
-
-    def disposed(self) -> None:
-        self.region.close(on_free=self._freed)
-        self.seat.core.settle()
-
-    def _freed(self) -> None:
-        self.seat.core.later(lambda: self.seat.account.give(*self.charge))
 
 
 class Core:
@@ -99,66 +81,46 @@ class Core:
 
     # --- waiting -----------------------------------------------------------------------------------------------
 
-    def wait(self, attempt: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ANN401
-        """Repeat *attempt* until it does not ask to wait, or raise `DeadlineExceeded`."""
+    def wait(self, attempt: Attempt[T], timeout: float | None = None) -> T:
+        """Repeat *attempt* until it does not ask to wait, or raise `DeadlineExceeded`.  Blocks the thread."""
+        try:
+            self.wait_async(attempt, timeout, ThreadWaiter).send(None)
+        except StopIteration as done:
+            value: T = done.value
+            return value
+        raise KernelBug("a call of a thread was suspended")
+
+    async def wait_async(self, attempt: Attempt[T], timeout: float | None, kind: Callable[[], Waiter]) -> T:
+        """Do the same for an event loop, or whoever else waits in a *kind* of waiter of its own.
+
+        A call that gives up or is cancelled consumes nothing.
+        """
+        if timeout is not None:
+            check_number("timeout", timeout, 0, MAX_SECONDS, whole=False)
         waiter, until = None, None
         while True:
-            got, waiter = self._try(attempt, arguments, waiter, ThreadWaiter)
-            if waiter is None:
-                return got
+            with self.lock:
+                if waiter is not None:
+                    waiter.lend(-1)
+                try:
+                    got = attempt()
+                except BaseException:
+                    if waiter is not None:
+                        waiter.room.wake()  # what woke this call is for the next one
+                    raise
+                if not isinstance(got, WaitList):
+                    return got
+                waiter = kind()
+                got.join(waiter)
             timeout = self.config.timeout if timeout is None else timeout
             until = self.clock.now() + timeout if until is None else until
             try:
-                if not self.clock.wait(waiter.lock, until):
+                if await waiter.expired(self.clock, until):
                     raise DeadlineExceeded(f"nothing happened for {timeout} s", seconds=timeout)
             except BaseException:
-                self._give_up(waiter)
+                with self.lock:
+                    waiter.room.leave(waiter)
                 raise
-
-    async def wait_async(self, attempt: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ANN401
-        """Do the same without blocking the event loop.  A cancelled call consumes nothing."""
-        from llmos_kernel.aio import LoopWaiter, expired  # noqa: PLC0415 - asyncio costs 100 ms to import
-
-        waiter, until = None, None
-        while True:
-            got, waiter = self._try(attempt, arguments, waiter, LoopWaiter)
-            if waiter is None:
-                return got
-            timeout = self.config.timeout if timeout is None else timeout
-            until = self.clock.now() + timeout if until is None else until
-            try:
-                if await expired(waiter, self.clock, until):
-                    raise DeadlineExceeded(f"nothing happened for {timeout} s", seconds=timeout)
-            except BaseException:
-                self._give_up(waiter)
-                raise
-
-    def _try(
-        self, attempt: Callable[..., Any], arguments: tuple[Any, ...], woken: W | None, kind: Callable[[], W]
-    ) -> tuple[Any, W | None]:
-        """Attempt once; return what came of it, or a waiter to try again with.  *woken* is the one before."""
-        with self.lock:
-            if woken is not None and woken.lender is not None:
-                woken.lender.driver.lend(woken.lender, -1)
-            try:
-                got = attempt(*arguments)
-            except BaseException:
-                if woken is not None:
-                    woken.room.wake()  # what woke this call is for the next one
-                raise
-            if got.__class__ is not WaitList:
-                return got, None
-            waiter = kind()
-            got.join(waiter)
-            if waiter.lender is not None:
-                waiter.lender.driver.lend(waiter.lender, 1)
-            return None, waiter
-
-    def _give_up(self, waiter: Waiter) -> None:
-        with self.lock:
-            waiter.room.leave(waiter)
-            if waiter.lender is not None:
-                waiter.lender.driver.lend(waiter.lender, -1)
 
     # --- authority ---------------------------------------------------------------------------------------------
 
@@ -219,7 +181,7 @@ class Core:
 
     # --- attempts ----------------------------------------------------------------------------------------------
 
-    def alloc_memory(self, seat: Seat, nbytes: int) -> Any:  # noqa: ANN401
+    def alloc_memory(self, seat: Seat, nbytes: int) -> Handle | WaitList:
         """Charge and map *nbytes*."""
         self._enter(seat)
         if (room := seat.account.take("nbytes", nbytes)) is not None:
@@ -232,14 +194,24 @@ class Core:
         rights = Right.READ | Right.WRITE | Right.DUPLICATE | Right.TRANSFER
         return handle_of(seat, self.table.open(MemoryResource(seat, region), rights, seat))
 
-    def alloc_port(self, seat: Seat, capacity: int, rights: int = ALL) -> Any:  # noqa: ANN401
+    def alloc_port(self, seat: Seat, capacity: int, rights: int = ALL) -> Handle | WaitList:
         """Charge and open a port."""
         self._enter(seat)
         if (room := seat.account.take("ports", 1)) is not None:
             return room
         return handle_of(seat, self.table.open(PortResource(seat, capacity), rights, seat))
 
-    def alloc_model(self, seat: Seat, served: Served, pinned: bool, state: dict[str, Any]) -> Any:  # noqa: ANN401
+    def alloc_reply(self, seat: Seat) -> ReplyHandle | WaitList:
+        """Charge and open a port for one message, and the single right to send it."""
+        root = self.alloc_port(seat, 1, Right.RECV | Right.TRANSFER)
+        if isinstance(root, WaitList):
+            return root
+        entry = self.table.check(seat, root, 0)
+        handle = ReplyHandle(seat, entry)
+        handle.sender = Handle(seat, self.table.open(entry.resource, Right.SEND_ONCE | Right.TRANSFER, seat, entry))
+        return handle
+
+    def alloc_model(self, seat: Seat, served: Served, pinned: bool, state: dict[str, Any]) -> Handle | WaitList:
         """Open a handle to a model, once it is loaded."""
         self._enter(seat)
         driver = served.ready(state)
@@ -248,7 +220,7 @@ class Core:
         resource = ModelResource(seat, served, pinned=pinned)
         return handle_of(seat, self.table.open(resource, Right.RUN | Right.DUPLICATE | Right.TRANSFER, seat))
 
-    def alloc_context(self, seat: Seat, served: Served, id: int, nbytes: int) -> Any:  # noqa: ANN401
+    def alloc_context(self, seat: Seat, served: Served, id: int, nbytes: int) -> Handle:
         """Charge a context that the executor has opened; it does not wait for room, because it holds some there."""
         try:
             self._enter(seat)
@@ -262,7 +234,9 @@ class Core:
         rights = Right.RUN | Right.TRANSFER
         return handle_of(seat, self.table.open(ContextResource(seat, served, id, nbytes), rights, seat))
 
-    def schedule(self, seat: Seat, task: Task, served: Served, context: int | None, state: dict[str, Any]) -> Any:  # noqa: ANN401
+    def schedule(
+        self, seat: Seat, task: Task, served: Served, context: int | None, state: dict[str, Any]
+    ) -> TaskHandle | WaitList:
         """Accept *task* for *served*, once its model is loaded and the process has room."""
         self._enter(seat)
         self.demand_running()
@@ -287,11 +261,11 @@ class Core:
         driver.accept(rec)
         return handle
 
-    def send(self, seat: Seat, to: Handle, body: Any, handles: Iterable[Handle]) -> Any:  # noqa: ANN401
+    def send(self, seat: Seat, to: Handle, body: object, handles: Iterable[Handle]) -> Receipt | WaitList:
         """Queue a message, with the handles that move with it."""
         self._enter(seat)
         entry = self.table.check(seat, to, _SEND)
-        port = entry.resource
+        port: PortResource = entry.resource
         moving = tuple(self._movable(seat, handle, entry) for handle in handles) if handles else ()
         if len({*moving}) < len(moving):
             raise InvalidArgument("handles names one twice", field="handles", expected="each handle once")
@@ -328,7 +302,7 @@ class Core:
                 resource.bill(before)
             raise
 
-    def recv(self, seat: Seat, source: Handle) -> Any:  # noqa: ANN401
+    def recv(self, seat: Seat, source: Handle) -> Message | WaitList:
         """Take the next message from a port or the next event from a task."""
         entry = self.table.check(seat, source, _RECV)
         resource = entry.resource
@@ -338,7 +312,7 @@ class Core:
             self._enter(seat)
         return self.take(seat, resource)
 
-    def take(self, seat: Seat, port: PortResource) -> Any:  # noqa: ANN401
+    def take(self, seat: Seat, port: PortResource) -> Message | WaitList:
         """Take the next message of *port* for *seat*, with its handles.  Under the lock."""
         names = port.items[0].handles if port.items else ()
         if not names:
@@ -348,9 +322,10 @@ class Core:
         for entry in filter(None, moved):
             self.table.move(entry, seat)
         handles = tuple(handle_of(seat, entry) if entry else name for name, entry in zip(names, moved, strict=True))
-        return attrs.evolve(port.pop(), handles=handles)
+        message: Any = port.pop()
+        return attrs.evolve(message, handles=handles)  # type: ignore[no-any-return]
 
-    def _recv_event(self, entry: Entry, rec: TaskRecord) -> Any:  # noqa: ANN401
+    def _recv_event(self, entry: Entry, rec: TaskRecord) -> Message | WaitList:
         port = rec.channel()
         if not port.items:
             self.demand_running(drain=True)

@@ -240,18 +240,14 @@ class Dispatcher:
 
     def _break(self, error: BaseException) -> None:
         """Go on without the scheduler: waiting tasks fail once, running ones end, new ones are refused."""
-        if isinstance(error, PluginFailed):
-            self.broken = error
-        else:
-            message = f"scheduler {self._plugin} raised {type(error).__name__}: {error}"
-            self.broken = PluginFailed(message, plugin=self._plugin)
-            self.broken.__cause__ = error
+        failure = PluginFailed.of(f"scheduler {self._plugin}", "planning", error)
+        self.broken = failure = error if isinstance(error, PluginFailed) else failure
         now = self._core.clock.now()
         with self._lock:
             for rec in list(self.tasks.values()):
                 if rec.state == "waiting":
                     rec.end(now, error=self.broken)
-        self._core.report_broken(self._plugin, self.broken)
+        self._core.report_broken(self._plugin, failure)
 
     # --- doing -------------------------------------------------------------------------------------------------
 

@@ -18,9 +18,10 @@ from llmos_kernel._tasks import TaskRecord
 from llmos_kernel._waiting import Bell, WaitList, Workers
 from llmos_kernel.api import MAX_SECONDS
 from llmos_kernel.contracts import (
-    Admitted, Executor, Limits, Plan, Prepared, Result, RunExecutor, Scheduler, StepExecutor, TextFilter,
+    Admitted, Executor, Limits, Plan, Prepared, Result, RunExecutor, Scheduler, StepExecutor,
 )  # fmt: skip
 from llmos_kernel.errors import Cancelled, KernelError, PluginFailed
+from llmos_kernel.services import TextFilter
 
 if TYPE_CHECKING:
     import asyncio
@@ -115,10 +116,14 @@ class Driver(abc.ABC):
 
     def _close(self) -> None:
         self._output.close()
+        self._tell("close")
+
+    def _tell(self, what: str, *arguments: object) -> None:
+        """Call the executor where nobody waits for the outcome: a failure is reported, and that is all."""
         try:
-            self.executor.close()
+            getattr(self.executor, what)(*arguments)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            self.core.report("executor.close_failed", model=self.model, error=repr(error))
+            self.core.report(f"executor.{what}_failed", model=self.model, error=repr(error))
 
     @abc.abstractmethod
     def _limits(self) -> Limits:
@@ -141,7 +146,7 @@ class Driver(abc.ABC):
             if prepared is not None:
                 self._demand_prepared(prepared)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            failure = error if isinstance(error, KernelError) else failed(self.model, "prepare", error)
+            failure = error if isinstance(error, KernelError) else PluginFailed.of(self.model, "prepare", error)
             with self.core.lock:
                 rec.end(self.core.clock.now(), error=failure)
         else:
@@ -169,7 +174,7 @@ class Driver(abc.ABC):
         except KernelError:
             raise
         except (Exception, SystemExit) as error:
-            raise failed(f"processor:{name}", "process", error) from error
+            raise PluginFailed.of(f"processor:{name}", "process", error) from error
         if task.pre or rec.context is not None:
             rec.task = attrs.evolve(task, input=value, target=task.target if rec.context is None else rec.context)
 
@@ -184,7 +189,9 @@ class Driver(abc.ABC):
             try:
                 text = stage.feed(text) + (stage.end() if ending else "")
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-                failure = error if isinstance(error, KernelError) else failed(f"processor:{name}", "filter", error)
+                failure = (
+                    error if isinstance(error, KernelError) else PluginFailed.of(f"processor:{name}", "filter", error)
+                )
                 break
         with self.core.lock:
             if rec.ended:
@@ -218,20 +225,14 @@ class StepDriver(Driver):
     def _cut(self, stepping: set[int]) -> None:
         with self._cutting:
             if self._stepping is stepping:
-                try:
-                    self.executor.interrupt()
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-                    self.core.report("executor.interrupt_failed", model=self.model, error=repr(error))
+                self._tell("interrupt")
 
     def _limits(self) -> Limits:
         return self.executor.limits  # type: ignore[no-any-return]
 
     def _release(self, ids: list[int]) -> None:
         if ids:
-            try:
-                self.executor.release(ids)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-                self.core.report("executor.release_failed", model=self.model, error=repr(error))
+            self._tell("release", ids)
 
     def _execute(self, plan: Plan) -> None:
         dispatcher, clock = self.dispatcher, self.core.clock
@@ -366,8 +367,11 @@ class RunDriver(Driver):
                 rec.collect(result)
             return None
 
-        block = self.core.wait_async if aio else self.core.wait
-        return lambda result: block(attempt, (result,), MAX_SECONDS)
+        if not aio:
+            return lambda result: self.core.wait(functools.partial(attempt, result), MAX_SECONDS)
+        from llmos_kernel.aio import LoopWaiter  # noqa: PLC0415 - asyncio costs 100 ms to import
+
+        return lambda result: self.core.wait_async(functools.partial(attempt, result), MAX_SECONDS, LoopWaiter)
 
     def _finished(self, rec: TaskRecord, value: Any = None, error: KernelError | None = None) -> None:  # noqa: ANN401
         result = value if isinstance(value, Result) else Result(rec.id, value=value)
@@ -419,10 +423,3 @@ class LoopThread:
             with contextlib.suppress(asyncio.CancelledError):
                 self._loop.run_until_complete(task)
         self._loop.close()
-
-
-def failed(plugin: str, what: str, error: BaseException) -> PluginFailed:
-    """Return the typed error for a plugin that raised *error* in *what*."""
-    failure = PluginFailed(f"{plugin} raised in {what}: {type(error).__name__}: {error}", plugin=plugin)
-    failure.__cause__ = error
-    return failure

@@ -17,9 +17,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from llmos_kernel._handles import Resource
 from llmos_kernel.errors import HandleRevoked, OutOfMemory, PermissionDenied
+
+if TYPE_CHECKING:
+    from llmos_kernel._core import Seat
 
 SEALS = sys.platform == "linux"
 """Whether the operating system enforces seals here."""
@@ -112,6 +116,23 @@ class Region:
             self._release()
         if free is not None:
             free()
+
+
+class MemoryResource(Resource):
+    """Shared memory; its charge is returned when the last mapping ends."""
+
+    __slots__ = ("charge", "region")
+    kind = "memory"
+
+    def __init__(self, seat: Seat, region: Region) -> None:
+        self.seat, self.region, self.charge = seat, region, ("nbytes", region.nbytes)
+
+    def disposed(self) -> None:
+        self.region.close(on_free=self._freed)
+        self.seat.core.settle()
+
+    def _freed(self) -> None:
+        self.seat.core.later(lambda: self.seat.account.give(*self.charge))
 
 
 def _open() -> int:

@@ -16,8 +16,9 @@ from llmos_kernel._drivers import Driver, RunDriver, StepDriver
 from llmos_kernel._dispatch import crashed
 from llmos_kernel._handles import Resource
 from llmos_kernel._waiting import WaitList
-from llmos_kernel.contracts import Candidate, Footprint, ModelSpec, RunExecutor, Scheduler, StepExecutor
+from llmos_kernel.contracts import Footprint, ModelSpec, RunExecutor, Scheduler, StepExecutor
 from llmos_kernel.errors import InvalidArgument, KernelError, ModelUnavailable, NotFound, PluginFailed
+from llmos_kernel.services import Candidate
 
 if TYPE_CHECKING:
     from llmos_kernel._core import Core, Seat
@@ -110,11 +111,8 @@ class Served:
         try:
             driver = self._make()
         except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever a plugin raises is its failure
-            error = raised if isinstance(raised, KernelError) else PluginFailed(
-                f"backend {self.spec.backend} raised on loading {self.name}: {type(raised).__name__}: {raised}",
-                plugin=f"backend:{self.spec.backend}", model=self.name,
-            )  # fmt: skip
-            error.__cause__ = raised if error is not raised else error.__cause__
+            failure = PluginFailed.of(f"backend:{self.spec.backend}", f"loading {self.name}", raised)
+            error = raised if isinstance(raised, KernelError) else failure
         with core.lock:
             self.driver, self.loading, load.error = driver, None, error
             self.used_at = core.clock.now()
@@ -136,7 +134,7 @@ class Served:
         try:
             for driver in drivers:
                 driver.thread.join()
-            name = core.config.schedulers.get(spec.name, core.config.scheduler)
+            name = core.config.scheduler_of(spec.name)
             scheduler = core.plugins.scheduler(name)
             driver = self._drive(backend.load(spec), name, scheduler)
         except BaseException:
@@ -240,11 +238,5 @@ class Models:
 
     def candidates(self, kind: str) -> tuple[Candidate, ...]:
         """Return the models that serve *kind*, for a router."""
-        return tuple(
-            Candidate(
-                one.name, one.spec.kinds, one.spec.languages, one.spec.capabilities, one.spec.context,
-                one.driver is not None, 0, one.unfinished,
-            )
-            for one in self.all()
-            if kind in one.spec.kinds
-        )  # fmt: skip
+        serving = (one for one in self.all() if kind in one.spec.kinds)
+        return tuple(Candidate(one.spec, one.driver is not None, one.unfinished) for one in serving)

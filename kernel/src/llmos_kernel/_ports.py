@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos_kernel._handles import Resource
 from llmos_kernel._waiting import WaitList
-from llmos_kernel.api import Right
+from llmos_kernel.api import Message, Right
 from llmos_kernel.errors import PortBroken
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class PortResource(Resource):
 
     def __init__(self, seat: Seat, capacity: int) -> None:
         self.seat, self.capacity = seat, capacity
-        self.items: deque[Any] = deque()
+        self.items: deque[Any] = deque()  # messages; of a task, events
         self.readers, self.room = WaitList(), WaitList()
         self.senders = self.receivers = 0
 
@@ -49,11 +49,12 @@ class PortResource(Resource):
         self.readers.wake_all()
         self.room.wake_all()
 
-    def pop(self) -> Any:  # noqa: ANN401 - a message, or the list to wait on
+    def pop(self) -> Message | WaitList:
         """Take the next message, or return where to wait.  Raises `PortBroken` if none can come."""
         if self.items:
             self.room.wake()
-            return self.items.popleft()
+            message: Message = self.items.popleft()
+            return message
         if not self.senders:
             raise PortBroken("nobody is left who could send to this port")
         return self.readers

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from llmos_kernel._handles import Entry, Resource
 from llmos_kernel._ports import PortResource
 from llmos_kernel.api import Chunk, Done, Failed, Task, Usage
-from llmos_kernel.contracts import Result, TaskState, TaskView, TextFilter
+from llmos_kernel.contracts import Result, TaskState, TaskView
 from llmos_kernel.errors import Cancelled, KernelError
+from llmos_kernel.services import TextFilter
 
 if TYPE_CHECKING:
     from llmos_kernel._core import Seat

@@ -10,12 +10,17 @@ import abc
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from llmos_kernel.clock import Clock, Lock
 
 if TYPE_CHECKING:
     from llmos_kernel._tasks import TaskRecord
+
+T = TypeVar("T")
+Attempt = Callable[[], Union[T, "WaitList"]]
+"""A call under the core's lock: it does its work, or returns the list to wait on."""
 
 
 class Waiter(abc.ABC):
@@ -30,6 +35,15 @@ class Waiter(abc.ABC):
     @abc.abstractmethod
     def wake(self) -> bool:
         """Wake it; False if it cannot be woken any more (its loop is closed)."""
+
+    @abc.abstractmethod
+    async def expired(self, clock: Clock, until: float) -> bool:
+        """Wait to be woken (False), or for the time *until* (True)."""
+
+    def lend(self, places: int) -> None:
+        """Lend the row of the task that waits here (1), or take it back (-1)."""
+        if self.lender is not None:
+            self.lender.driver.lend(self.lender, places)
 
 
 class ThreadWaiter(Waiter):
@@ -46,6 +60,10 @@ class ThreadWaiter(Waiter):
         self.lock.release()
         return True
 
+    async def expired(self, clock: Clock, until: float) -> bool:
+        """Block the thread: a coroutine that awaits nothing runs to its end at once."""
+        return not clock.wait(self.lock, until)
+
 
 class WaitList:
     """Waiters in the order in which they came.  Used only under the core's lock."""
@@ -60,10 +78,12 @@ class WaitList:
     def join(self, waiter: Waiter) -> None:
         """Wait here."""
         waiter.room, waiter.lender = self, self.lender
+        waiter.lend(1)
         self._waiters.append(waiter)
 
     def leave(self, waiter: Waiter) -> None:
         """Stop waiting; if *waiter* had been woken already, wake the next one instead."""
+        waiter.lend(-1)
         try:
             self._waiters.remove(waiter)
         except ValueError:
@@ -107,42 +127,30 @@ class Workers:
 
     def __init__(self, name: str, most: int) -> None:
         self._name, self._most = name, most
-        self._jobs: deque[Callable[[], Any]] = deque()
+        self._jobs: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        """As many as threads that wait for a job."""
         self._lock = threading.Lock()
-        self._idle: list[ThreadWaiter] = []
         self._open = True
         self.threads: list[threading.Thread] = []
 
     def submit(self, job: Callable[[], Any]) -> None:
         """Run *job*, which handles its own errors, on one of the threads."""
         with self._lock:
-            self._jobs.append(job)
-            if self._idle:
-                self._idle.pop().wake()
-            elif self._open and len(self.threads) < self._most:
+            self._jobs.put(job)
+            if self._open and not self._idle.acquire(blocking=False) and len(self.threads) < self._most:
                 name = f"{self._name}-{len(self.threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self.threads.append(thread)
-                thread.start()
+                self.threads.append(threading.Thread(target=self._work, name=name, daemon=True))
+                self.threads[-1].start()
 
     def close(self) -> None:
         """Let the threads end after the jobs that are queued."""
         with self._lock:
             self._open = False
-            for waiter in self._idle:
-                waiter.wake()
-            self._idle.clear()
+            for _ in self.threads:
+                self._jobs.put(None)
 
     def _work(self) -> None:
-        while True:
-            job: Callable[[], Any]
-            with self._lock:
-                if self._jobs:
-                    job = self._jobs.popleft()
-                elif self._open:
-                    waiter = ThreadWaiter()
-                    self._idle.append(waiter)
-                    job = waiter.lock.acquire
-                else:
-                    return
+        while (job := self._jobs.get()) is not None:
             job()
+            self._idle.release()

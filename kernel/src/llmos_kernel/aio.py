@@ -7,13 +7,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Self
 
 from llmos_kernel._handles import Handle, TaskHandle
-from llmos_kernel.api import MAX_SECONDS, Message, Receipt, Task, check_number
+from llmos_kernel.api import Message, Receipt, Task
 from llmos_kernel.clock import Clock
 from llmos_kernel._waiting import Waiter
-from llmos_kernel.process import Attempt, Calls
+from llmos_kernel.process import Calls
 
 
 class _LoopBell:
@@ -56,7 +56,7 @@ _bells: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopBell] = weakre
 class LoopWaiter(Waiter):
     """A coroutine that waits for its future."""
 
-    __slots__ = ("_bell", "future")
+    __slots__ = ("_bell", "_future")
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -64,26 +64,23 @@ class LoopWaiter(Waiter):
         if bell is None:
             bell = _bells[loop] = _LoopBell(loop)
         self._bell = bell
-        self.future: asyncio.Future[bool] = loop.create_future()
+        self._future: asyncio.Future[bool] = loop.create_future()
 
     def wake(self) -> bool:
         """Let the coroutine go on."""
-        return self._bell.wake(self.future)
+        return self._bell.wake(self._future)
 
+    async def expired(self, clock: Clock, until: float) -> bool:
+        """Await the future."""
+        cancel = clock.call_at(asyncio.get_running_loop(), until, self._expire)
+        try:
+            return await self._future
+        finally:
+            cancel()
 
-async def expired(waiter: LoopWaiter, clock: Clock, until: float) -> bool:
-    """Wait to be woken (False) or for the time *until* (True)."""
-    future = waiter.future
-
-    def expire() -> None:
-        if not future.done():
-            future.set_result(True)
-
-    cancel = clock.call_at(asyncio.get_running_loop(), until, expire)
-    try:
-        return await future
-    finally:
-        cancel()
+    def _expire(self) -> None:
+        if not self._future.done():
+            self._future.set_result(True)
 
 
 class AsyncProcess(Calls):
@@ -97,27 +94,18 @@ class AsyncProcess(Calls):
 
     async def alloc(self, request: object, *, timeout: float | None = None) -> Handle:
         """As `Process.alloc`."""
-        handle: Handle = await self._wait(self._alloc(request), timeout)
-        return handle
+        return await self._core.wait_async(self._alloc(request), timeout, LoopWaiter)
 
     async def schedule(self, task: Task, *, timeout: float | None = None) -> TaskHandle:
         """As `Process.schedule`."""
-        handle: TaskHandle = await self._wait(self._schedule(task), timeout)
-        return handle
+        return await self._core.wait_async(self._schedule(task), timeout, LoopWaiter)
 
     async def send(
         self, to: Handle, body: object, handles: Iterable[Handle] = (), *, timeout: float | None = None
     ) -> Receipt:
         """As `Process.send`."""
-        receipt: Receipt = await self._wait(self._send(to, body, handles), timeout)
-        return receipt
+        return await self._core.wait_async(self._send(to, body, handles), timeout, LoopWaiter)
 
     async def recv(self, source: Handle | None = None, *, timeout: float | None = None) -> Message:
         """As `Process.recv`."""
-        message: Message = await self._wait(self._recv(source), timeout)
-        return message
-
-    async def _wait(self, attempt: Attempt, timeout: float | None) -> Any:  # noqa: ANN401
-        if timeout is not None:
-            check_number("timeout", timeout, 0, MAX_SECONDS, whole=False)
-        return await self._core.wait_async(*attempt, timeout)
+        return await self._core.wait_async(self._recv(source), timeout, LoopWaiter)

@@ -72,3 +72,7 @@ class KernelConfig:
     """Threads for processors, ``prepare`` and control messages."""
     call_rows: int = attrs.field(default=8, validator=number(1, 4096))
     """``call`` tasks that may run at once."""
+
+    def scheduler_of(self, model: str) -> str:
+        """Return the name of the scheduler plugin for *model*."""
+        return self.schedulers.get(model, self.scheduler)

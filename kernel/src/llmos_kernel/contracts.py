@@ -23,8 +23,6 @@ import attrs
 
 from llmos_kernel.api import Task, listed, mapping, names, number, string, text
 from llmos_kernel.errors import InvalidArgument, KernelError
-from llmos_kernel.services import Action as Action, Candidate as Candidate, Decision as Decision  # noqa: PLC0414
-from llmos_kernel.services import Policy as Policy, Router as Router, TextFilter as TextFilter  # noqa: PLC0414
 
 API: Mapping[str, int] = dict.fromkeys(
     "backend scheduler router policy processor store observer exporter command model".split(), 1

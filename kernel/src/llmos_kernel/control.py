@@ -252,7 +252,7 @@ class ControlPort(PortResource):
         core = self._core
         with contextlib.suppress(KernelError):  # the kernel may have stopped, and below, who asked may have gone
             with core.lock:
-                message: Message = core.take(core.seat, self)
+                message: Any = core.take(core.seat, self)
             try:
                 answer = self._answer(message.body, message.sender)
             except KernelError as error:

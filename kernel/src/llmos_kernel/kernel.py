@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import Self
 
 from llmos_kernel._calls import CALL_MODEL, CallBackend
-from llmos_kernel._core import Core, MemoryResource, Seat
+from llmos_kernel._core import Core, Seat
 from llmos_kernel._handles import Handle, handle_of
+from llmos_kernel._memory import MemoryResource
 from llmos_kernel._models import Models
 from llmos_kernel._ports import PortResource
 from llmos_kernel.api import Credentials, Right, check_number, check_type
@@ -74,7 +75,10 @@ class Kernel:
         return self._core.state
 
     def start(self) -> None:
-        """Load policies, router and observers, list the models, and accept calls.  A policy that fails refuses."""
+        """Load policies, router, schedulers and observers, list the models, and accept calls.
+
+        Raises what is wrong with a policy, the router, or the scheduler of a model that is offered.
+        """
         core = self._core
         if core.state != "new":
             raise KernelStopped(f"a kernel starts once; this one is {core.state}", state=core.state)
@@ -84,6 +88,8 @@ class Kernel:
         core.models.add(self.plugins.models())
         core.models.add(self.config.models)
         core.models.alias(dict(self.config.aliases))
+        for name in dict.fromkeys(self.config.scheduler_of(served.name) for served in core.models.all()):
+            self.plugins.scheduler(name)  # each executor gets one of its own; one that cannot be had refuses the start
         core.models.add([CALL_MODEL])
         core.events.start(self.plugins.observers(), self.plugins.mark_failed)
         self._control = core.table.open(ControlPort(core), Right.SEND | Right.RECV | Right.DUPLICATE, core.seat)
@@ -121,7 +127,7 @@ class Kernel:
             core.state = "draining"
         if drain:
             with contextlib.suppress(TimeoutError):
-                core.wait(lambda: core.idle if core.tasks else None, (), drain)
+                core.wait(lambda: core.idle if core.tasks else None, drain)
         threads, until = self._abort(), core.clock.now() + timeout
         left = tuple(thread.name for thread in threads if not _joined(thread, max(0.0, until - core.clock.now())))
         if left:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Self
 
-from llmos_kernel._core import ALL, Core, Seat
-from llmos_kernel._handles import Handle, ReplyHandle, TaskHandle
+from llmos_kernel._core import Core, Seat
+from llmos_kernel._handles import Handle, TaskHandle
 from llmos_kernel._models import CALL, Served
-from llmos_kernel._waiting import WaitList
+from llmos_kernel._waiting import Attempt, T, WaitList
 from llmos_kernel.api import (
-    MAX_SECONDS, Auto, Context, Memory, Message, Model, Port, Principal, Receipt, Reply, Right, Task, check_number,
-    check_type,
+    Auto, Context, Memory, Message, Model, Port, Principal, Receipt, Reply, Right, Task, check_type,
 )  # fmt: skip
 from llmos_kernel.services import Router
 from llmos_kernel.errors import InvalidArgument, KernelError, PluginFailed, PluginMissing, WouldBlock
 
 if TYPE_CHECKING:
     from llmos_kernel.aio import AsyncProcess
-
-Attempt = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Calls:
@@ -41,53 +39,42 @@ class Calls:
         """Cancel the tasks, close the ports and revoke the handles of this process.  Twice is not an error."""
         self._core.close_seat(self._seat)
 
-    def _alloc(self, request: object) -> Attempt:
+    def _alloc(self, request: object) -> Attempt[Handle]:
         core, seat = self._core, self._seat
         check_type("request", request, (Memory, Port, Reply, Model, Context), "Memory, Port, Reply, Model or Context")
         match request:
             case Memory(nbytes):
-                core.allow(seat.principal, "alloc", "memory", {"nbytes": nbytes})
-                return core.alloc_memory, (seat, nbytes)
+                self._allow("alloc", "memory", nbytes=nbytes)
+                return partial(core.alloc_memory, seat, nbytes)
             case Port(capacity):
-                core.allow(seat.principal, "alloc", "port", {"capacity": capacity})
-                return core.alloc_port, (seat, capacity, ALL)
+                self._allow("alloc", "port", capacity=capacity)
+                return partial(core.alloc_port, seat, capacity)
             case Model(name, pinned):
                 core.demand_running()
                 served = core.models.find(name)
-                core.allow(seat.principal, "alloc", f"model:{served.name}", {"pinned": pinned})
-                return core.alloc_model, (seat, served, pinned, {})
+                self._allow("alloc", f"model:{served.name}", pinned=pinned)
+                return partial(core.alloc_model, seat, served, pinned, {})
             case Context(model, tokens):
                 served, _ = self._target(model)
-                core.allow(seat.principal, "alloc", f"context:{served.name}", {"tokens": tokens})
-                return core.alloc_context, (seat, served, *served.open_context(tokens))
-        core.allow(seat.principal, "alloc", "reply")
-        return self._reply, ()
+                self._allow("alloc", f"context:{served.name}", tokens=tokens)
+                return partial(core.alloc_context, seat, served, *served.open_context(tokens))
+        self._allow("alloc", "reply")
+        return partial(core.alloc_reply, seat)
 
-    def _reply(self) -> Any:  # noqa: ANN401
-        core, seat = self._core, self._seat
-        root = core.alloc_port(seat, 1, Right.RECV | Right.TRANSFER)
-        if root.__class__ is WaitList:
-            return root
-        entry = core.table.check(seat, root, 0)
-        handle = ReplyHandle(seat, entry)
-        once = core.table.open(entry.resource, Right.SEND_ONCE | Right.TRANSFER, seat, entry)
-        handle.sender = Handle(seat, once)
-        return handle
+    def _allow(self, action: str, resource: str, **detail: object) -> None:
+        self._core.allow(self._seat.principal, action, resource, detail)
 
-    def _schedule(self, task: object) -> Attempt:
-        if not isinstance(task, Task):
-            raise InvalidArgument(f"task must be a Task, not {task!r:.80}", field="task", value=task, expected="a Task")
+    def _schedule(self, task: Task) -> Attempt[TaskHandle]:
+        check_type("task", task, Task, "a Task")
         if task.durable:
             message = "durable tasks need a journal store; install and configure one, or leave durable out"
             raise PluginMissing(message, plugin="store", field="durable")
-        core, seat = self._core, self._seat
         served, context = self._target(task.target, task)
         if (task.kind == "call") != (served.name == CALL):
-            expected = "kind 'call' without a target, or another kind with a model"
-            raise InvalidArgument(f"kind {task.kind!r} does not fit the target; expected {expected}",
-                                  field="kind", value=task.kind, expected=expected)  # fmt: skip
-        core.allow(seat.principal, "schedule", f"model:{served.name}", {"kind": task.kind, "priority": task.priority})
-        return core.schedule, (seat, task, served, context, {})
+            expected = "'call' without a target, or another kind with a model"
+            raise InvalidArgument.of("kind", task.kind, expected)
+        self._allow("schedule", f"model:{served.name}", kind=task.kind, priority=task.priority)
+        return partial(self._core.schedule, self._seat, task, served, context, {})
 
     def _target(self, target: object, task: Task | None = None) -> tuple[Served, int | None]:
         """Return the model of *target*, and the context where it is one."""
@@ -98,14 +85,10 @@ class Calls:
         if isinstance(target, str):
             return core.models.find(target), None
         if isinstance(target, Auto) and task is not None:
-            router = core.router
-            if router is None:
+            if core.router is None:
                 raise PluginMissing("no router is configured: name the model, or configure one", plugin="router")
-            return self._route(router, task.kind, target), None
-        if not isinstance(target, Handle):
-            expected = "a Model or Context handle, a model's name or Auto"
-            message = f"target must be {expected}, not {target!r:.80}"
-            raise InvalidArgument(message, field="target", value=target, expected=expected)
+            return self._route(core.router, task.kind, target), None
+        check_type("target", target, Handle, "a Model or Context handle, a model's name or Auto")
         with core.lock:
             resource = core.table.check(self._seat, target, Right.RUN).resource
         return resource.served, resource.id if resource.kind == "context" else None
@@ -116,46 +99,39 @@ class Calls:
         except KernelError:
             raise
         except (Exception, SystemExit) as error:
-            name = f"router:{self._core.config.router}"
-            raise PluginFailed(f"{name} raised {type(error).__name__}: {error}", plugin=name) from error
+            raise PluginFailed.of(f"router:{self._core.config.router}", "route", error) from error
 
-    def _send(self, to: Handle, body: object, handles: Iterable[Handle]) -> Attempt:
+    def _send(self, to: Handle, body: object, handles: Iterable[Handle]) -> Attempt[Receipt]:
         handles = tuple(handles)
-        if handles and self._core.policies:
-            for handle in handles:
-                self._core.allow(self._seat.principal, "grant", handle.kind, {"rights": int(handle.rights)})
-        return self._core.send, (self._seat, to, body, handles)
+        for handle in handles if self._core.policies else ():
+            self._allow("grant", handle.kind, rights=int(handle.rights))
+        return partial(self._core.send, self._seat, to, body, handles)
 
-    def _recv(self, source: Handle | None) -> Attempt:
-        return self._core.recv, (self._seat, self.mailbox if source is None else source)
+    def _recv(self, source: Handle | None) -> Attempt[Message]:
+        return partial(self._core.recv, self._seat, self.mailbox if source is None else source)
 
-    def _now(self, attempt: Attempt) -> Any:  # noqa: ANN401
-        call, arguments = attempt
+    def _now(self, attempt: Attempt[T]) -> T:
         with self._core.lock:
-            got = call(*arguments)
-        if got.__class__ is WaitList:
+            got = attempt()
+        if isinstance(got, WaitList):
             raise WouldBlock("the call could only have waited")
         return got
 
     def alloc_nowait(self, request: object) -> Handle:
         """As ``alloc``, raising `WouldBlock` instead of waiting."""
-        handle: Handle = self._now(self._alloc(request))
-        return handle
+        return self._now(self._alloc(request))
 
     def schedule_nowait(self, task: Task) -> TaskHandle:
         """As ``schedule``, raising `WouldBlock` instead of waiting."""
-        handle: TaskHandle = self._now(self._schedule(task))
-        return handle
+        return self._now(self._schedule(task))
 
     def send_nowait(self, to: Handle, body: object, handles: Iterable[Handle] = ()) -> Receipt:
         """As ``send``, raising `WouldBlock` instead of waiting."""
-        receipt: Receipt = self._now(self._send(to, body, handles))
-        return receipt
+        return self._now(self._send(to, body, handles))
 
     def recv_nowait(self, source: Handle | None = None) -> Message:
         """As ``recv``, raising `WouldBlock` instead of waiting."""
-        message: Message = self._now(self._recv(source))
-        return message
+        return self._now(self._recv(source))
 
 
 class Process(Calls):
@@ -183,13 +159,11 @@ class Process(Calls):
 
         Raises `BudgetExceeded` if it can never fit, `NotFound`, `ModelUnavailable`, `OutOfMemory`, `PermissionDenied`.
         """
-        handle: Handle = self._wait(self._alloc(request), timeout)
-        return handle
+        return self._core.wait(self._alloc(request), timeout)
 
     def schedule(self, task: Task, *, timeout: float | None = None) -> TaskHandle:
         """Accept *task*; waits only for admission.  Read its events with `recv`."""
-        handle: TaskHandle = self._wait(self._schedule(task), timeout)
-        return handle
+        return self._core.wait(self._schedule(task), timeout)
 
     def send(
         self, to: Handle, body: object, handles: Iterable[Handle] = (), *, timeout: float | None = None
@@ -198,15 +172,8 @@ class Process(Calls):
 
         Raises `PortBroken` if nobody is left to read, `HandleRevoked`, `PermissionDenied`, `BudgetExceeded`.
         """
-        receipt: Receipt = self._wait(self._send(to, body, handles), timeout)
-        return receipt
+        return self._core.wait(self._send(to, body, handles), timeout)
 
     def recv(self, source: Handle | None = None, *, timeout: float | None = None) -> Message:
         """Take the next message from a port, the next event from a task, or the next message of the mailbox."""
-        message: Message = self._wait(self._recv(source), timeout)
-        return message
-
-    def _wait(self, attempt: Attempt, timeout: float | None) -> Any:  # noqa: ANN401
-        if timeout is not None:
-            check_number("timeout", timeout, 0, MAX_SECONDS, whole=False)
-        return self._core.wait(*attempt, timeout)
+        return self._core.wait(self._recv(source), timeout)

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from llmos_kernel.api import Auto, Principal
+from llmos_kernel.contracts import ModelSpec
 
 # --- choosing and deciding -------------------------------------------------------------------------------------
 
@@ -19,14 +20,15 @@ from llmos_kernel.api import Auto, Principal
 class Candidate:
     """A model that a router may choose."""
 
-    name: str
-    kinds: tuple[str, ...]
-    languages: tuple[str, ...]
-    capabilities: tuple[str, ...]
-    context: int
+    spec: ModelSpec
     loaded: bool
-    waiting: int
-    running: int
+    unfinished: int
+    """Tasks that were accepted for it and have not ended."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.spec.name
 
 
 class Router(abc.ABC):

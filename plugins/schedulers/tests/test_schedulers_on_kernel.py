@@ -231,10 +231,8 @@ def test_calls_are_only_admitted() -> None:
     assert started == list(range(20))
 
 
-def test_wrong_option_reaches_whoever_asks_for_the_model() -> None:
+def test_wrong_option_refuses_the_start() -> None:
     """A scheduler that cannot be made is an error that names the option."""
-    with (
-        seat(EchoBackend(), options={"scheduler:fifo": {"chunks": 10}}) as process,
-        pytest.raises(ConfigError, match="'chunk'"),
-    ):
-        say(process, "hello")
+    options = {"scheduler:fifo": {"chunks": 10}}
+    with pytest.raises(ConfigError, match="'chunk'"), seat(EchoBackend(), options=options):
+        pass
