@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")"
 PYTHON=${PYTHON:-python3}
 OUT=${OUT:-checkpoint}
-TOKENS=${TOKENS:-20000000}
+TOKENS=${TOKENS:-15089323}
 
 "$PYTHON" train.py "$OUT" --tokens "$TOKENS" --seed 1
 "$PYTHON" export.py "$OUT"
