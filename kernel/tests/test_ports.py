@@ -499,3 +499,15 @@ def test_a_call_of_a_thread_is_never_suspended(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("llmos_kernel._waiting.ThreadWaiter.expired", suspend)
     with pytest.raises(KernelBug):
         process.recv(port)
+
+
+@pytest.mark.parametrize("request_", [Port(1), Reply()])
+def test_port_waits_for_room(kernel: Kernel, request_: Port | Reply) -> None:
+    """A port beyond what the budget has left now waits for another to be closed."""
+    with kernel.attach(Credentials(budget=Budget(ports=1))) as process:
+        first = process.alloc(Port(1))
+        with pytest.raises(WouldBlock):
+            process.alloc_nowait(request_)
+        first.close()
+
+        assert "port" == process.alloc(request_).kind
