@@ -7,15 +7,18 @@ nothing; it only has to pass its wake-up on (`WaitList.leave`), or the next one 
 from __future__ import annotations
 
 import abc
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from llmos_kernel.clock import Clock, Lock
 
 if TYPE_CHECKING:
+    import asyncio
+
     from llmos_kernel._tasks import TaskRecord
 
 T = TypeVar("T")
@@ -154,3 +157,42 @@ class Workers:
         while (job := self._jobs.get()) is not None:
             job()
             self._idle.release()
+
+
+class LoopThread:
+    """An event loop in a thread of its own, made when the first coroutine needs it: asyncio costs 100 ms to import."""
+
+    def __init__(self, name: str) -> None:
+        import asyncio  # noqa: PLC0415
+
+        self._loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def spawn(self, main: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], object]:
+        """Run *main* in the loop; return what cancels it.  Any thread."""
+        tasks: list[asyncio.Task[None]] = []
+
+        def start() -> None:
+            tasks.append(self._loop.create_task(main()))
+
+        def cancel() -> None:  # one turn later: a task that never began could not say that it ended
+            self._loop.call_soon(lambda: [task.cancel() for task in tasks])
+
+        self._loop.call_soon_threadsafe(start)
+        return lambda: self._loop.call_soon_threadsafe(cancel)
+
+    def close(self) -> None:
+        """Cancel what runs and end the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _run(self) -> None:
+        import asyncio  # noqa: PLC0415
+
+        self._loop.run_forever()
+        self._loop.run_until_complete(asyncio.sleep(0))  # what has just come begins, for the same reason
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(task)
+        self._loop.close()
