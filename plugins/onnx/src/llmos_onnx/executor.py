@@ -6,8 +6,9 @@ takes several tokens with a past in one row only.
 
 **The executor's own count is the truth.**  It knows how many tokens of a sequence are in the cache, and computes what
 is missing whatever the plan calls it.  So a step that was cut short is repeated by planning its rows again.  After
-``preempt(id, "drop")``, `admit` answers ``Admitted(0)``, and prompt and output so far are prefilled as if all that
-were a new prompt; what no prefill covers is computed by the first decode.
+``preempt(id, "drop")``, `admit` answers ``Admitted(0)``: the prompt is prefilled again, and the output so far is replayed
+token by token, as it was computed the first time.  A chunk of it would be faster and not the same: attention over
+several tokens rounds differently from attention over one, and one rounding is enough to change a token.
 """
 
 from __future__ import annotations
@@ -166,6 +167,7 @@ class OnnxExecutor(StepExecutor):
         """Run one quantum; rows that were cut short get a result without tokens and are computed when planned again."""
         decode: list[Sequence] = []
         chunks: list[tuple[Sequence, int]] = []
+        replays: list[tuple[Sequence, int]] = []
         results = {id: Result(id) for id, _ in (*plan.prefill, *plan.decode)}
         for id, most in (*plan.prefill, *((id, self._pool.size.context) for id, _ in plan.decode)):
             sequence = self._sequence(id)
@@ -173,11 +175,17 @@ class OnnxExecutor(StepExecutor):
             if missing == 1:
                 decode.append(sequence)
             else:
-                chunks.append((sequence, min(most, missing)))
+                fresh = max(0, min(most, sequence.prompt - self._length(sequence)))
+                if fresh:
+                    chunks.append((sequence, fresh))
+                if min(most, missing) > fresh:
+                    replays.append((sequence, min(most, missing) - fresh))
         try:
             going = not decode or self._decode(decode, results)
             for group in self._groups(chunks):
                 going = going and self._prefill(group, results)
+            for sequence, tokens in replays:
+                going = going and self._replay(sequence, tokens, results)
         finally:
             self._runner.rearm()
         return results.values()
@@ -242,6 +250,20 @@ class OnnxExecutor(StepExecutor):
             sequences = [group[row][0] for row in done]
             logits = batch.logits if len(done) == len(group) else batch.logits[done]
             self._sample(sequences, np.array([_slot(sequence) for sequence in sequences]), logits, results)
+        return True
+
+    def _replay(self, sequence: Sequence, tokens: int, results: dict[int, Result]) -> bool:
+        """Compute *tokens* of the output again, one by one; return False if that was cut short."""
+        slot = _slot(sequence)
+        for _ in range(tokens):
+            length = self._length(sequence)
+            if length + 1 == sequence.count:
+                return self._decode([sequence], results)
+            batch = self._runner.batch(slot, 1, 1)
+            batch.ids[0, 0], batch.lengths[0] = sequence.tokens[length], length
+            if not self._runner.run(batch):
+                return False
+            self._pool.lengths[slot] += 1
         return True
 
     def _sample(
