@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from llmos_kernel import _memory
+from llmos_kernel import Kernel, Memory, MemoryHandle, _memory
 from llmos_kernel._memory import Region
 from llmos_kernel.errors import HandleRevoked, OutOfMemory, PermissionDenied
 
@@ -206,3 +209,45 @@ def test_without_seals(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 7 == reader.view[0]
     with pytest.raises(PermissionDenied):
         region.map(write=True)
+
+
+# --- other processes of the operating system ---------------------------------------------------------------------
+
+READER = """
+import mmap, os, sys
+fd, size = int(sys.argv[1]), os.fstat(int(sys.argv[1])).st_size
+with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as pages:
+    print(pages[:5].decode())
+for attempt in (lambda: mmap.mmap(fd, size), lambda: os.ftruncate(fd, 1), lambda: os.write(fd, b"x")):
+    try:
+        attempt()
+        print("done")
+    except OSError:
+        print("refused")
+"""
+
+
+@linux
+def test_another_process_reads(kernel: Kernel) -> None:
+    """A descriptor from a handle lets another process map the bytes, and neither write nor shrink them."""
+    with kernel.attach() as process:
+        memory = cast("MemoryHandle", process.alloc(Memory(64)))
+        with memory.map(write=True) as writer:
+            writer.view[:5] = b"hello"
+        fd = memory.descriptor()
+        try:
+            command = [sys.executable, "-c", READER, str(fd)]
+            found = subprocess.run(command, pass_fds=[fd], capture_output=True, text=True, check=True, timeout=60)
+        finally:
+            os.close(fd)
+
+    assert ["hello", "refused", "refused", "refused"] == found.stdout.split()
+
+
+def test_closed_memory_gives_no_descriptor() -> None:
+    """Nothing new comes of a region after it was closed."""
+    region = Region(16)
+    region.close()
+
+    with pytest.raises(HandleRevoked):
+        region.descriptor()

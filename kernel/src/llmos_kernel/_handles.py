@@ -274,6 +274,15 @@ class MemoryHandle(Handle):
             entry = self._core.table.check(self._seat, self, Right.WRITE if write else Right.READ)
             return entry.resource.region.map(write=write)
 
+    def descriptor(self) -> int:
+        """Return a new file descriptor to read the memory with, for another process of the operating system.
+
+        Pass it on as any descriptor (`socket.send_fds`, ``pass_fds``) and close it; ``mmap`` maps it there.  Needs READ.
+        """
+        with self._core.lock:
+            descriptor: int = self._core.table.check(self._seat, self, Right.READ).resource.region.descriptor()
+        return descriptor
+
 
 def handle_of(seat: Seat, entry: Entry) -> Handle:
     """Return the public handle to *entry*."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SEALS = sys.platform == "linux"
 """Whether the operating system enforces seals here."""
+_SEAL_SIZE = 0x2 | 0x4  # F_SEAL_SHRINK | F_SEAL_GROW: pages that are gone would kill whoever reads them
 _SEAL_FUTURE_WRITE = 0x10  # Python's fcntl does not have this one
 
 
@@ -72,6 +73,7 @@ class Region:
             self._fd = _open()
             self._release = weakref.finalize(self, os.close, self._fd)
             os.ftruncate(self._fd, nbytes)
+            _seal(self._fd, _SEAL_SIZE)
 
     def map(self, write: bool = False) -> Mapping:
         """Map the region into this process.
@@ -89,6 +91,14 @@ class Region:
             self._writers += write
         return Mapping(pages, write=write, ended=functools.partial(self._unmapped, write))
 
+    def descriptor(self) -> int:
+        """Return a new descriptor for reading, which the caller closes.  Raises `HandleRevoked` after `close`."""
+        with self._lock:
+            if self._closed:
+                raise HandleRevoked("this memory was closed")
+            with _typed(self.nbytes):
+                return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY) if SEALS else os.dup(self._fd)
+
     def close(self, on_free: Callable[[], object] | None = None) -> None:
         """Stop new maps.  *on_free* is called once, when no mapping is left: here, or wherever the last one ends.
 
@@ -105,7 +115,7 @@ class Region:
             self._writers -= write
             if write and not self._writers:
                 self._sealed = True
-                _seal(self._fd)
+                _seal(self._fd, _SEAL_FUTURE_WRITE)
         self._settle()
 
     def _settle(self) -> None:
@@ -144,12 +154,12 @@ def _open() -> int:
         return os.dup(file.fileno())
 
 
-def _seal(fd: int) -> None:
-    """Let nobody write to *fd* any more.  Maps for reading that exist or come go on."""
+def _seal(fd: int, seals: int) -> None:
+    """Let nobody do to *fd* what *seals* forbid, for ever.  Maps that exist go on."""
     if SEALS:
         import fcntl  # noqa: PLC0415 - not everywhere
 
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEAL_FUTURE_WRITE)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
 
 
 @contextlib.contextmanager
