@@ -18,6 +18,7 @@ from llmos_kernel import (
     Auto, Budget, Context, Credentials, Done, Failed, Kernel, Memory, Model, ModelSpec, Prepared, Process, Result,
     Router, Task, TextFilter,
 )  # fmt: skip
+from llmos_kernel._waiting import LoopThread
 from llmos_kernel.control import Stats
 from llmos_kernel.errors import (
     BudgetExceeded, Cancelled, DeadlineExceeded, ExecutorCrashed, HandleRevoked, InvalidArgument, KernelError,
@@ -611,12 +612,12 @@ def test_coroutine_that_cancels_itself() -> None:
         process.close()
 
 
-def test_cancelled_on_the_way_to_the_loop() -> None:
-    """A function whose task is cancelled before it returns a coroutine does not get it run."""
+@pytest.mark.parametrize("stopped", [False, True])
+def test_cancelled_on_the_way_to_the_loop(stopped: bool) -> None:
+    """A function whose task ends before it returns a coroutine, even by the kernel's stop, does not get it run."""
     ran, started, release = [], threading.Event(), threading.Event()
 
     async def never() -> None:
-        await asyncio.sleep(0)
         ran.append(1)
 
     def run(id: int, task: Task, emit: object) -> Any:
@@ -629,14 +630,44 @@ def test_cancelled_on_the_way_to_the_loop() -> None:
         process = kernel.attach()
         task = process.schedule(fn())
         started.wait(20)
+        driver = kernel._core.models.find("fn").driver
+        assert driver is not None
+        if stopped:
+            assert ("llmos-fn-run-0",) == kernel.stop(timeout=0.1)
         task.close()
         release.set()
+        until(lambda: driver._limits().free == 4)
+        process.close()
+        for thread in driver.threads():
+            thread.join(20)
+
+    assert [] == ran
+
+
+def test_row_of_a_coroutine_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of a coroutine is given back even if the coroutine ends before its starter goes on."""
+    returned, spawn = threading.Event(), LoopThread.spawn
+
+    def slowly(self: LoopThread, main: Any) -> Any:
+        cancel = spawn(self, main)
+        returned.wait(20)
+        threading.Event().wait(0.05)  # time in which the row must not be given back: it is not taken yet
+        return cancel
+
+    async def run(id: int, task: Task, emit: object) -> int:
+        returned.set()
+        return 5
+
+    monkeypatch.setattr(LoopThread, "spawn", slowly)
+    backend, spec = serve(run, aio=True)
+    with nothing_left(), build(backend, models=(spec,)) as kernel:
+        process = kernel.attach()
+
+        assert 5 == result(process, process.schedule(fn())).value
         driver = kernel._core.models.find("fn").driver
         assert driver is not None
         until(lambda: driver._limits().free == 4)
         process.close()
-
-    assert [] == ran
 
 
 # --- processors ------------------------------------------------------------------------------------------------

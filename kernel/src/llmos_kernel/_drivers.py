@@ -320,16 +320,18 @@ class RunDriver(Driver):
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             self._finished(rec, error=crashed(self.model, error))
         else:
-            if inspect.isawaitable(value):
-                self._await(rec, lambda *_: value)
-            else:
+            if not inspect.isawaitable(value):
                 self._finished(rec, value)
+            elif not self._await(rec, lambda *_: value):
+                getattr(value, "close", bool)()  # a coroutine that never begins would complain
+                self._finished(rec)
         finally:
             running_task.reset(token)
 
-    def _await(self, rec: TaskRecord, run: Callable[..., Any]) -> None:
+    def _await(self, rec: TaskRecord, run: Callable[..., Any]) -> bool:
+        """Run a coroutine in the loop; False if its task has ended, and maybe the loop with it."""
         with self._starting:
-            if self._loop is None:
+            if self._loop is None and not rec.ended:
                 self._loop = LoopThread(f"llmos-{self.model}-loop")
 
         async def main() -> None:
@@ -344,9 +346,11 @@ class RunDriver(Driver):
             else:
                 self._finished(rec, value)
 
-        self._rows[rec.id] = cancel = self._loop.spawn(main)
-        if rec.ended:  # while it was on its way here
-            cancel()
+        with self.core.lock:  # the row is noted before the task or its coroutine can end
+            if rec.ended or self._loop is None:
+                return False
+            self._rows[rec.id] = self._loop.spawn(main)
+        return True
 
     def _emitter(self, rec: TaskRecord, *, aio: bool = False) -> Callable[[Result], Any]:
         def attempt(result: Result) -> WaitList | None:
