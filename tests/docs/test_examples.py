@@ -19,6 +19,7 @@ def test_script(block: Block, tmp_path: Path) -> None:
     """A Python example runs as it stands, to its end, and prints what it says it prints."""
     if block.not_run:
         pytest.skip(block.not_run)
+    (tmp_path / "checkpoint").symlink_to(ROOT / "plugins" / "tiny" / "train" / "checkpoint")
     done = python(block.text, cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr

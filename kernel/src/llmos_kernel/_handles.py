@@ -277,7 +277,7 @@ class MemoryHandle(Handle):
     def descriptor(self) -> int:
         """Return a new file descriptor to read the memory with, for another process of the operating system.
 
-        Pass it on as any descriptor (`socket.send_fds`, ``pass_fds``) and close it; ``mmap`` maps it there.  Needs READ.
+        Pass it on as any descriptor (`socket.send_fds`, ``pass_fds``) and close it; `mmap` maps it.  Needs READ.
         """
         with self._core.lock:
             descriptor: int = self._core.table.check(self._seat, self, Right.READ).resource.region.descriptor()

@@ -6,9 +6,9 @@ takes several tokens with a past in one row only.
 
 **The executor's own count is the truth.**  It knows how many tokens of a sequence are in the cache, and computes what
 is missing whatever the plan calls it.  So a step that was cut short is repeated by planning its rows again.  After
-``preempt(id, "drop")``, `admit` answers ``Admitted(0)``: the prompt is prefilled again, and the output so far is replayed
-token by token, as it was computed the first time.  A chunk of it would be faster and not the same: attention over
-several tokens rounds differently from attention over one, and one rounding is enough to change a token.
+``preempt(id, "drop")``, `admit` answers ``Admitted(0)``: the prompt is prefilled again, and the output so far is
+replayed token by token, as it was computed the first time.  A chunk of it would be faster and not the same: attention
+over several tokens rounds differently from attention over one, and one rounding is enough to change a token.
 """
 
 from __future__ import annotations
