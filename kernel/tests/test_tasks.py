@@ -632,13 +632,15 @@ def test_cancelled_on_the_way_to_the_loop(stopped: bool) -> None:
         started.wait(20)
         driver = kernel._core.models.find("fn").driver
         assert driver is not None
+        threads = driver.threads()
         if stopped:
             assert ("llmos-fn-run-0",) == kernel.stop(timeout=0.1)
         task.close()
         release.set()
         until(lambda: driver._limits().free == 4)
         process.close()
-        for thread in driver.threads():
+        kernel.stop()
+        for thread in threads:
             thread.join(20)
 
     assert [] == ran
@@ -659,14 +661,12 @@ def test_row_of_a_coroutine_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -
         return 5
 
     monkeypatch.setattr(LoopThread, "spawn", slowly)
-    backend, spec = serve(run, aio=True)
+    backend, spec = serve(run, rows=1, aio=True)
     with nothing_left(), build(backend, models=(spec,)) as kernel:
         process = kernel.attach()
+        tasks = [process.schedule(fn()) for _ in range(2)]
 
-        assert 5 == result(process, process.schedule(fn())).value
-        driver = kernel._core.models.find("fn").driver
-        assert driver is not None
-        until(lambda: driver._limits().free == 4)
+        assert [5, 5] == [result(process, task).value for task in tasks]
         process.close()
 
 
