@@ -6,11 +6,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 
 from kernel.tests.rig import build
 from llmos.testing import FirstCome, VirtualClock
-from llmos_kernel import Admitted, Done, Failed, Limits, NotNow, Plan, Result, Task
+from llmos_kernel import Admitted, Chunk, Done, Failed, Limits, NotNow, Plan, Result, Task
 from llmos_kernel._dispatch import Dispatcher
 from llmos_kernel._tasks import TaskRecord
 from llmos_kernel.errors import DeadlineExceeded, ExecutorCrashed, ModelUnavailable, Overloaded, PluginFailed
@@ -162,6 +163,111 @@ def test_preempt(how: Any, placed: bool, redone: int) -> None:
     bench.turn(Plan(resume=(1,)))
 
     assert ("running", 3 if how == "drop" else 0) == (rec.state, rec.remaining)
+
+
+def test_dropped_cache_that_is_found_again() -> None:
+    """What the executor still has of a cache that was dropped counts as cached when the task comes back."""
+    bench = Bench()
+    rec = bench.accept()
+    bench.turn(Plan(admit=(1,)))
+    bench.turn(Plan(prefill=((1, 2),)))
+    bench.turn(Plan(preempt=((1, "drop"),)))
+
+    assert (0, 3) == (rec.cached, rec.remaining)
+    bench.turn(Plan(resume=(1,)), answer=Admitted(cached=2))
+
+    assert (2, 1) == (rec.cached, rec.remaining)
+
+
+@pytest.mark.parametrize(("how", "state"), [("keep", "running"), ("swap", "preempted")])
+def test_preempt_what_is_stalled(how: Any, state: str) -> None:
+    """A stalled task that gives its place up stays stalled, and is preempted once there is room on its port."""
+    bench = Bench()
+    rec = bench.accept(stream=True, capacity=1)
+    bench.turn(Plan(admit=(1,)))
+    bench.turn(Plan(prefill=((1, 2),)))
+    bench.turn(Plan(preempt=((1, how),)))
+
+    assert "stalled" == rec.state
+    rec.channel().items.clear()
+    bench.note("room", rec)
+    bench.hear()
+
+    assert {state} == {rec.state}
+
+
+@pytest.mark.parametrize(("pools", "broken"), [((), True), (((8, 1),), True), (((8, 0),), False)])
+def test_plan_of_nothing(pools: tuple[tuple[int, int], ...], broken: bool) -> None:
+    """A scheduler may leave a task waiting only while no place of its class is free."""
+    bench = Bench()
+    rec = bench.accept()
+
+    assert None is bench.turn(Plan(), limits=attrs.evolve(LIMITS, pools=pools))
+    assert ("failed" if broken else "waiting") == rec.state
+
+
+def test_schedulers_see_who_has_a_place() -> None:
+    """The view of a task says whether it has a place with the executor, whatever its state."""
+    bench = Bench()
+    rec = bench.accept()
+
+    assert not rec.view().placed
+    bench.turn(Plan(admit=(1,)))
+
+    assert bench.scheduler._views[1].placed
+    bench.turn(Plan(prefill=((1, 2),)))
+    bench.turn(Plan(preempt=((1, "keep"),)))
+
+    assert ("preempted", True) == (bench.scheduler._views[1].state, bench.scheduler._views[1].placed)
+    bench.turn(Plan(resume=(1,)))
+    bench.turn(Plan(preempt=((1, "swap"),)))
+
+    assert ("preempted", False) == (bench.scheduler._views[1].state, bench.scheduler._views[1].placed)
+
+
+def test_ended_on_the_way_to_the_executor() -> None:
+    """A task that ends between its plan and the executor's answer stays ended."""
+    bench = Bench()
+    rec = bench.accept()
+    plan = bench.dispatcher.plan(bench.clock.now(), LIMITS)
+
+    assert Plan(admit=(1,)) == plan
+    rec.end(bench.clock.now())
+    bench.dispatcher.begin(plan, {1: Admitted()}, bench.clock.now())
+
+    assert ("done", False) == (rec.state, rec.placed)
+
+
+def test_task_left_open_at_its_last_token() -> None:
+    """An executor that does not finish a task with its last token has crashed, for this task; its text is kept."""
+    bench = Bench()
+    rec = bench.accept(most=1)
+    bench.turn(Plan(admit=(1,)))
+    bench.turn(Plan(prefill=((1, 2),)))
+    end = end_of(rec)
+
+    assert isinstance(end, Failed)
+    assert "x" == end.text
+    assert isinstance(end.error, ExecutorCrashed)
+    assert "did not finish task 1 with its last token" in str(end.error)
+
+
+def test_pieces_join_where_the_port_is_full() -> None:
+    """A piece that an executor makes while the port is full is joined to the last one, token by token."""
+    bench = Bench()
+    rec = bench.accept(stream=True, capacity=1)
+    bench.turn(Plan(admit=(1,)))
+    bench.scheduler.next = Plan(prefill=((1, 2),))
+    for number in range(2):
+        plan = bench.dispatcher.plan(bench.clock.now(), LIMITS)
+        assert plan is not None
+        piece = Result(1, tokens=(number,), text="ab"[number], logprobs=(f"log {number}",))
+        bench.dispatcher.commit(plan, [piece], bench.clock.now())
+
+    assert [Chunk(1, "ab", (0, 1), ("log 0", "log 1"))] == [*rec.channel().items]
+    rec.end(bench.clock.now())
+
+    assert ("log 0", "log 1") == end_of(rec).logprobs  # type: ignore[union-attr]
 
 
 def test_shed() -> None:

@@ -26,7 +26,6 @@ class Resource:
 
     __slots__ = ("seat",)
     kind = "resource"
-    name = ""
     charge = ("", 0)
     """What it costs: a field of `Budget`, and how much of it."""
     seat: Seat

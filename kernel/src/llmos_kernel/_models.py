@@ -38,10 +38,6 @@ class ModelResource(Resource):
         served.handles += 1
         served.pins += pinned
 
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return self.served.name
-
     def disposed(self) -> None:
         self.served.handles -= 1
         self.served.pins -= self.pinned
