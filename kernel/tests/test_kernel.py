@@ -20,6 +20,7 @@ from llmos_kernel import (
     Action, Credentials, Decision, Done, Failed, Kernel, Limits, Memory, Model, ModelSpec, Plan, Port, Process, Reply,
     Task,
 )  # fmt: skip
+from llmos_kernel.kernel import _after_fork
 from llmos_kernel.control import (
     AddModel, CancelTask, Drain, InspectModel, InspectTask, ListModels, ListPlugins, ListTasks, LoadModel, Reload,
     Reprioritise, Stats, UnloadModel,
@@ -232,6 +233,25 @@ def test_stop_from_a_task() -> None:
 
         assert isinstance(error(process, task), KernelStopped)
         until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("llmos")])
+        process.close()
+
+
+def test_state_after_a_fork() -> None:
+    """In a forked child kernels that ran say so, whoever held their lock, and others are as they were."""
+    with nothing_left(), build() as kernel, build() as ended:
+        process = kernel.attach()
+        ended.stop()
+        with kernel._core.lock:
+            _after_fork()
+
+        assert ("forked", "stopped") == (kernel.state, ended.state)
+        with pytest.raises(KernelStopped, match="forked"):
+            process.recv()
+        process.close()
+
+        assert () == kernel.stop()
+        assert "forked" == kernel.state
+        kernel._core.state = "running"  # this is no child: its threads are here, and have to end
         process.close()
 
 

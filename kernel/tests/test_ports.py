@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from kernel.tests.rig import ask, build, give, in_thread, port_pair, wait_until_waiting
+from llmos.testing import EchoBackend, VirtualClock
 from llmos_kernel import Budget, Credentials, Kernel, Memory, Model, Port, Process, Reply, Right, Task
+from llmos_kernel._waiting import Bell
 from llmos_kernel.control import Stats
 from llmos_kernel.errors import (
     BudgetExceeded, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelBug, PermissionDenied, PortBroken,
@@ -411,6 +413,57 @@ async def test_cancelled_recv_consumes_nothing(process: Process) -> None:
     assert "for the second" == (await asyncio.wait_for(second, 20)).body
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+@pytest.mark.parametrize("where", ["here", "thread"])
+async def test_message_for_a_reader_that_is_just_cancelled(process: Process, where: str) -> None:
+    """A message that comes between a reader's cancellation and its end is for the next reader."""
+    aio = process.aio
+    port = await aio.alloc(Port(2))
+    first, second = asyncio.ensure_future(aio.recv(port)), asyncio.ensure_future(aio.recv(port))
+    await asyncio.sleep(0)
+    first.cancel()
+    if where == "thread":
+        in_thread(lambda: process.send_nowait(port, "for the second"))()
+    else:
+        process.send_nowait(port, "for the second")
+
+    assert "for the second" == (await asyncio.wait_for(second, 20)).body
+    assert first.cancelled()
+
+
+async def test_message_in_the_last_moment(echo: EchoBackend) -> None:
+    """A message that comes when the time of its reader is up, but before it is told, is received."""
+    clock = VirtualClock()
+    async with build(echo, clock=clock) as kernel:
+        process = kernel.attach()
+        port = await process.aio.alloc(Port(1))
+        reading = asyncio.ensure_future(process.aio.recv(port, timeout=5))
+        await asyncio.sleep(0)
+        clock.advance(5)
+        process.send_nowait(port, "just in time")
+
+        assert "just in time" == (await reading).body
+        process.close()
+
+
+def test_bell_that_two_ring_at_once() -> None:
+    """Of two threads that ring a bell at the same moment one finds it rung, which is what it wanted."""
+    bell = Bell()
+    lock = bell._lock
+
+    class Rung:
+        def locked(self) -> bool:
+            lock.release()  # the other one comes first
+            return True
+
+        def release(self) -> None:
+            lock.release()
+
+    bell._lock = Rung()  # type: ignore[assignment]
+    bell.ring()
+
+    assert not lock.locked()
 
 
 async def test_wake_ups_from_threads_are_coalesced(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:

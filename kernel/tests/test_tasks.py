@@ -7,23 +7,24 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from kernel.tests.rig import (
-    FunctionBackend, FunctionProcessor, Recorder, ask, build, error, finish, in_thread, nothing_left, result,
-    serve, until, wait_until_waiting,
+    FunctionBackend, FunctionProcessor, Recorder, SchedulerPlugin, ask, build, error, finish, in_thread, nothing_left,
+    result, serve, until, wait_until_waiting,
 )  # fmt: skip
-from llmos.testing import EchoBackend, EchoExecutor, VirtualClock
+from llmos.testing import EchoBackend, EchoExecutor, FirstCome, VirtualClock
 from llmos_kernel import (
-    Auto, Budget, Context, Credentials, Done, Failed, Kernel, Memory, Model, ModelSpec, Prepared, Process, Result,
-    Router, Task, TextFilter,
+    Auto, Budget, Context, Credentials, Done, Failed, Kernel, Limits, Memory, Model, ModelSpec, Plan, Prepared,
+    Process, Result, Router, Task, TaskHandle, TextFilter,
 )  # fmt: skip
+from llmos_kernel._ledger import Ledger
 from llmos_kernel._waiting import LoopThread
 from llmos_kernel.control import Stats
 from llmos_kernel.errors import (
-    BudgetExceeded, Cancelled, DeadlineExceeded, ExecutorCrashed, HandleRevoked, InvalidArgument, KernelError,
-    ModelUnavailable, NotFound, PluginFailed, PluginMissing, ReaderStalled, TaskFailed,
-    WouldBlock,
+    BudgetExceeded, Cancelled, DeadlineExceeded, ExecutorCrashed, HandleRevoked, InvalidArgument, KernelBug,
+    KernelError, ModelUnavailable, NotFound, PluginFailed, PluginMissing, ReaderStalled, TaskFailed, WouldBlock,
 )  # fmt: skip
 
 
@@ -183,6 +184,71 @@ def test_not_now(process: Process, echo: EchoBackend) -> None:
     echo.faults.not_now = 1
 
     assert isinstance(error(process, process.schedule(generate())), ModelUnavailable)
+
+
+def test_a_step_goes_on_for_who_is_left(process: Process, echo: EchoBackend) -> None:
+    """A task that is cancelled while it shares a step with another does not cut the step short."""
+    cuts: list[int] = []
+    echo.gate.shut()
+    tasks = [process.schedule(generate())]
+    echo.gate.wait_for_visitor()
+    tasks.append(process.schedule(generate("one two three four")))
+    executor = echo.executors[0]
+    executor.interrupt = lambda: cuts.append(1)  # type: ignore[method-assign]
+    until(lambda: len(executor.known) == 2)
+
+    def cancel(number: int, plan: Plan) -> None:
+        if {tasks[0].id, tasks[1].id} == {id for id, _ in plan.prefill + plan.decode}:
+            tasks[0].cancel()
+
+    echo.faults.on_step = cancel
+    echo.gate.open()
+
+    assert isinstance(error(process, tasks[0]), Cancelled)
+    assert "one two three four" == result(process, tasks[1]).text
+    assert [] == cuts
+
+
+class Interrupting(FirstCome):
+    """Takes the first task that runs away once, and brings it back when something else has been done."""
+
+    how: Any = "drop"
+    plans = 0
+
+    def plan(self, now: float, limits: Limits) -> Plan:
+        """Preempt with the third plan."""
+        self.plans += 1
+        return Plan(preempt=((min(self._views), self.how),)) if self.plans == 3 else super().plan(now, limits)
+
+
+@pytest.mark.parametrize("how", ["keep", "swap", "drop"])
+def test_preempted_in_the_middle(echo: EchoBackend, how: str) -> None:
+    """A task that is preempted and brought back says the same as one that is not."""
+    scheduler = Interrupting()
+    scheduler.how = how
+    with nothing_left(), build(echo, SchedulerPlugin(scheduler), fifo=False) as kernel:
+        process = kernel.attach()
+
+        assert "one two three" == result(process, process.schedule(generate())).text
+        assert 3 < scheduler.plans
+        process.close()
+
+
+def test_executor_that_cannot_preempt(echo: EchoBackend) -> None:
+    """A `preempt` that raises is the crash of its task."""
+
+    def refuse(id: int, how: str) -> None:
+        raise RuntimeError("no hands free")
+
+    with nothing_left(), build(echo, SchedulerPlugin(Interrupting()), fifo=False) as kernel:
+        process = kernel.attach()
+        process.alloc(Model("echo"))
+        echo.executors[0].preempt = refuse  # type: ignore[method-assign]
+        failure = error(process, process.schedule(generate()))
+
+        assert isinstance(failure, ExecutorCrashed)
+        assert "RuntimeError: no hands free" == failure.fields["cause"]
+        process.close()
 
 
 @pytest.mark.parametrize(
@@ -670,6 +736,53 @@ def test_row_of_a_coroutine_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -
         process.close()
 
 
+def test_loop_that_ends_cancels_what_runs() -> None:
+    """A coroutine that still runs when its loop is closed is cancelled, and ends before the loop's thread does."""
+    ended: list[str] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(threading.current_thread().name)
+
+    with nothing_left():
+        loop = LoopThread("some-loop")
+        loop.spawn(forever)
+        loop.close()
+        loop.thread.join(20)
+
+    assert ["some-loop"] == ended
+
+
+def test_ended_while_it_is_admitted() -> None:
+    """A task that is cancelled by the time it is admitted never runs."""
+    ran: list[str] = []
+    tasks: list[TaskHandle] = []
+    planning = threading.Event()
+
+    class Cancelling(FirstCome):
+        def plan(self, now: float, limits: Limits) -> Plan:
+            planning.wait(20)
+            tasks[0].cancel()
+            return super().plan(now, limits)
+
+    def run(id: int, task: Task, emit: object) -> None:
+        ran.append(task.input)
+
+    backend, spec = serve(run)
+    with nothing_left(), build(backend, SchedulerPlugin(Cancelling()), models=(spec,), fifo=False) as kernel:
+        process = kernel.attach()
+        tasks.append(process.schedule(fn()))
+        planning.set()
+
+        assert isinstance(error(process, tasks[0]), Cancelled)
+        process.close()
+
+    assert [] == ran
+
+
 # --- processors ------------------------------------------------------------------------------------------------
 
 
@@ -821,6 +934,28 @@ def test_prepare_answers_nonsense() -> None:
         process.close()
 
 
+@pytest.mark.parametrize("pools", [(), ((8, 2),)])
+def test_prepare_names_no_class_of_the_executor(pools: tuple[tuple[int, int], ...]) -> None:
+    """A `prepare` that puts a task in a class that the executor's limits do not have is the plugin's failure."""
+
+    class Classless(EchoExecutor):
+        def prepare(self, id: int, task: Task) -> Prepared:
+            return attrs.evolve(super().prepare(id, task), length_class=1)
+
+        @property
+        def limits(self) -> Limits:
+            return attrs.evolve(super().limits, pools=pools)
+
+    backend = FunctionBackend(lambda spec: Classless())
+    with nothing_left(), build(backend, models=(ModelSpec(name="fn", backend="function"),)) as kernel:
+        process = kernel.attach()
+        failure = error(process, process.schedule(fn()))
+
+        assert isinstance(failure, PluginFailed)
+        assert "length_class=1" in str(failure)
+        process.close()
+
+
 def test_prepare_blocks() -> None:
     """A task whose `prepare` takes too long fails, the next one is not held up, and late answers change nothing."""
     release, inside = threading.Event(), threading.Event()
@@ -938,6 +1073,26 @@ def test_least_recently_used_goes(echo: EchoBackend) -> None:
         process.close()
 
 
+def test_other_devices_give_no_room() -> None:
+    """A model leaves only for what needs the room of its own device."""
+    function = FunctionBackend(lambda spec: EchoExecutor(), device="other")
+    far = ModelSpec(name="far", backend="function", nbytes=50)
+    models = (far, *echo_models(60, 60))
+    with nothing_left(), build(function, EchoBackend(), models=models, devices={"cpu": 100, "other": 50}) as kernel:
+        process = kernel.attach()
+        for name in ("far", "m0", "m1"):
+            result(process, process.schedule(Task("generate", name, "x")))
+
+        assert {"cpu": 60, "other": 50} == kernel._core.ledger.used
+        process.close()
+
+
+def test_more_given_back_than_taken() -> None:
+    """A device of which more is given back than was taken is a mistake of the kernel."""
+    with pytest.raises(KernelBug, match="below zero"):
+        Ledger({"cpu": 9}).release("cpu", 1)
+
+
 def test_unknown_device() -> None:
     """A device that the configuration does not know has no room, for nothing at all."""
     backend = FunctionBackend(lambda spec: EchoExecutor(), device="cuda:9")
@@ -998,6 +1153,21 @@ def test_contexts() -> None:
         assert kernel._core.models.find("fn").idle
         assert 0 == process._seat.account.nbytes
         process.close()
+
+
+def test_context_that_outlives_its_kernel() -> None:
+    """A context whose kernel has stopped is closed with its process, and its charge given back."""
+    spec = ModelSpec(name="fn", backend="function")
+    with nothing_left(), build(FunctionBackend(lambda spec: Keeping()), models=(spec,)) as kernel:
+        process = kernel.attach()
+        process.alloc(Model("fn"))
+        context = process.alloc(Context("fn", 60))
+        kernel.stop()
+
+        assert 60 == process._seat.account.nbytes
+        context.close()
+
+    assert 0 == process._seat.account.nbytes
 
 
 def test_echo_keeps_no_contexts(process: Process) -> None:
