@@ -335,6 +335,28 @@ def test_stall_and_room() -> None:
     assert {"running"} == {rec.state}
 
 
+@pytest.mark.parametrize("what", ["read", "ended"])
+def test_stall_that_is_over_when_it_is_heard_of(what: str) -> None:
+    """A task whose port was full for a moment, or that has ended, is not stalled."""
+    bench = Bench()
+    rec = bench.accept(stream=True, capacity=1)
+    bench.turn(Plan(admit=(1,)))
+    bench.scheduler.next = Plan(prefill=((1, 2),))
+    plan = bench.dispatcher.plan(bench.clock.now(), LIMITS)
+    assert plan is not None
+    bench.dispatcher.commit(plan, [Result(1, tokens=(1,), text="x")], bench.clock.now())
+
+    assert rec.full
+    if what == "read":
+        rec.channel().items.clear()
+    else:
+        rec.end(bench.clock.now())
+    bench.hear()
+
+    assert ("running" if what == "read" else "done") == rec.state
+    assert None is rec.stalled
+
+
 def test_deadlines() -> None:
     """A deadline ends its task wherever it is, and `wake_at` is the earliest of those that count."""
     bench = Bench()

@@ -7,22 +7,17 @@ import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 
+from kernel.tests.rig import nothing_left
 from llmos_kernel import Kernel, Memory, MemoryHandle, _memory
 from llmos_kernel._memory import Region
 from llmos_kernel.errors import HandleRevoked, OutOfMemory, PermissionDenied
 
 linux = pytest.mark.skipif(not _memory.SEALS, reason="seals are Linux's")
-
-
-def descriptors() -> int:
-    """Return how many files this process has open."""
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 # --- mapping ---------------------------------------------------------------------------------------------------
@@ -163,12 +158,9 @@ def test_array_keeps_its_pages(part: slice) -> None:
 
 def test_forgotten_regions_leave_nothing() -> None:
     """A region and a mapping that are dropped without `close` close their files."""
-    before = descriptors()
-    for _ in range(10):
-        Region(16).map(write=True)
-    gc.collect()
-
-    assert before == descriptors()
+    with nothing_left():
+        for _ in range(10):
+            Region(16).map(write=True)
 
 
 # --- what the system refuses -----------------------------------------------------------------------------------
