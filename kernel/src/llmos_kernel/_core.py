@@ -7,7 +7,6 @@ An attempt either does its work at once or returns the `WaitList` to wait on.  `
 from __future__ import annotations
 
 import itertools
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from llmos_kernel._memory import MemoryResource, Region
 from llmos_kernel._models import ContextResource, ModelResource
 from llmos_kernel._ports import PortResource
 from llmos_kernel._tasks import TaskRecord
-from llmos_kernel._waiting import Attempt, T, ThreadWaiter, Waiter, WaitList, Workers
+from llmos_kernel._waiting import Attempt, CoreLock, T, ThreadWaiter, Waiter, WaitList, Workers
 from llmos_kernel.api import MAX_SECONDS, Budget, Credentials, Message, Principal, Receipt, Right, Task, check_number
 from llmos_kernel.clock import Clock
 from llmos_kernel.config import KernelConfig
@@ -59,7 +58,7 @@ class Core:
 
     def __init__(self, config: KernelConfig, clock: Clock, plugins: Plugins) -> None:
         self.config, self.clock, self.plugins = config, clock, plugins
-        self.lock = threading.Lock()
+        self.lock = CoreLock()
         self.state = "new"
         """``new``, ``running``, ``draining``, ``stopped`` or ``forked``."""
         self.events = Events(clock.now)
@@ -111,6 +110,7 @@ class Core:
                 if not isinstance(got, WaitList):
                     return got
                 waiter = kind()
+                waiter.core_lock = self.lock
                 got.join(waiter)
             timeout = self.config.timeout if timeout is None else timeout
             until = self.clock.now() + timeout if until is None else until

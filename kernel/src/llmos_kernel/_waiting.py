@@ -26,10 +26,44 @@ Attempt = Callable[[], Union[T, "WaitList"]]
 """A call under the core's lock: it does its work, or returns the list to wait on."""
 
 
+class CoreLock:
+    """The core's lock.  Event loops that are woken under it are rung once it is free: a loop that wakes up to find the
+    lock taken goes back to sleep, which costs the sender more than the message.
+    """
+
+    __slots__ = ("_lock", "bells")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.bells: list[Callable[[], None]] = []
+        """What to do after the release.  Touched only under the lock."""
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """Take the lock."""
+        return self._lock.acquire(blocking)
+
+    def release(self) -> None:
+        """Free the lock, then ring the bells."""
+        bells = self.bells
+        if bells:
+            self.bells = []
+        self._lock.release()
+        for bell in bells:
+            bell()
+
+
 class Waiter(abc.ABC):
     """Somebody who waits."""
 
-    __slots__ = ("lender", "room")
+    __slots__ = ("core_lock", "lender", "room")
+    core_lock: CoreLock
+    """Under which it is woken."""
     room: WaitList
     """Where it waits, or waited last."""
     lender: TaskRecord | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import weakref
 from collections import deque
@@ -17,35 +18,41 @@ from llmos_kernel.process import Calls
 
 
 class _LoopBell:
-    """Wakes futures of one loop from any thread: one wake-up of the loop for all that came since the last."""
+    """Wakes coroutines of one loop from any thread: one wake-up of the loop for all that came since the last."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._thread = weakref.ref(loop), threading.get_ident()
-        self._pending: deque[asyncio.Future[bool]] = deque()
+        self._pending: deque[LoopWaiter] = deque()
         self._rung = False
 
-    def wake(self, future: asyncio.Future[bool]) -> bool:
-        """Let *future* go on; False if it cannot any more."""
-        try:
-            if threading.get_ident() == self._thread:
-                if future.done():
-                    return False
-                future.set_result(False)
-                return True
-            loop = self._loop()
-            self._pending.append(future)
-            if loop is not None and not self._rung:
-                self._rung = True
-                loop.call_soon_threadsafe(self._ring)
-        except RuntimeError:  # the loop is closed
-            self._rung = False
+    def wake(self, waiter: LoopWaiter) -> bool:
+        """Let *waiter* go on, after the release of its core's lock; False if it cannot any more."""
+        loop = self._loop()
+        if loop is None or loop.is_closed() or waiter.future.done():
             return False
-        return loop is not None
+        if threading.get_ident() == self._thread:
+            waiter.future.set_result(False)
+            return True
+        self._pending.append(waiter)
+        if not self._rung:
+            self._rung = True
+            waiter.core_lock.bells.append(functools.partial(self._ring, loop))
+        return True
 
-    def _ring(self) -> None:
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.call_soon_threadsafe(self._wake_pending)
+        except RuntimeError:  # it was closed meanwhile: what woke its coroutines is for the next in line
+            self._rung = False
+            while self._pending:
+                waiter = self._pending.popleft()
+                with waiter.core_lock:
+                    waiter.room.leave(waiter)
+
+    def _wake_pending(self) -> None:
         self._rung = False
         while self._pending:
-            future = self._pending.popleft()
+            future = self._pending.popleft().future
             if not future.done():
                 future.set_result(False)
 
@@ -56,7 +63,7 @@ _bells: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopBell] = weakre
 class LoopWaiter(Waiter):
     """A coroutine that waits for its future."""
 
-    __slots__ = ("_bell", "_future")
+    __slots__ = ("_bell", "future")
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -64,23 +71,23 @@ class LoopWaiter(Waiter):
         if bell is None:
             bell = _bells[loop] = _LoopBell(loop)
         self._bell = bell
-        self._future: asyncio.Future[bool] = loop.create_future()
+        self.future: asyncio.Future[bool] = loop.create_future()
 
     def wake(self) -> bool:
         """Let the coroutine go on."""
-        return self._bell.wake(self._future)
+        return self._bell.wake(self)
 
     async def expired(self, clock: Clock, until: float) -> bool:
         """Await the future."""
         cancel = clock.call_at(asyncio.get_running_loop(), until, self._expire)
         try:
-            return await self._future
+            return await self.future
         finally:
             cancel()
 
     def _expire(self) -> None:
-        if not self._future.done():
-            self._future.set_result(True)
+        if not self.future.done():
+            self.future.set_result(True)
 
 
 class AsyncProcess(Calls):

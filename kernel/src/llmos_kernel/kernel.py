@@ -15,6 +15,7 @@ from llmos_kernel._handles import Handle, handle_of
 from llmos_kernel._memory import MemoryResource
 from llmos_kernel._models import Models
 from llmos_kernel._ports import PortResource
+from llmos_kernel._waiting import CoreLock
 from llmos_kernel.api import Credentials, Right, check_number, check_type
 from llmos_kernel.clock import Clock, SystemClock
 from llmos_kernel.config import KernelConfig
@@ -170,7 +171,7 @@ def _after_fork() -> None:
     for core in list(_cores):
         if core.state in ("running", "draining"):
             core.state = "forked"
-        core.lock = threading.Lock()
+        core.lock = CoreLock()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
