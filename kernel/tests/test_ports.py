@@ -432,6 +432,40 @@ async def test_message_for_a_reader_that_is_just_cancelled(process: Process, whe
     assert first.cancelled()
 
 
+async def test_reader_that_is_cancelled_when_it_is_woken(process: Process) -> None:
+    """A reader that another thread woke, and that is cancelled before its loop hears of it, passes the message on."""
+    aio = process.aio
+    port = await aio.alloc(Port(2))
+    first, second = asyncio.ensure_future(aio.recv(port)), asyncio.ensure_future(aio.recv(port))
+    await asyncio.sleep(0)
+    in_thread(lambda: process.send_nowait(port, "for the second"))()
+    first.cancel()
+
+    assert "for the second" == (await asyncio.wait_for(second, 20)).body
+    assert first.cancelled()
+
+
+def test_loop_that_closes_when_its_reader_is_woken(process: Process) -> None:
+    """A reader whose loop is closed at the moment in which it is woken passes the message on."""
+    port = process.alloc(Port(1))
+    loop = asyncio.new_event_loop()
+    waiting: Any = loop.create_task(process.aio.recv(port))
+    waiting._log_destroy_pending = False
+    loop.run_until_complete(asyncio.sleep(0))
+    reading = in_thread(lambda: process.recv(port))
+    wait_until_waiting(process, port, 2)
+
+    def send() -> None:
+        attempt = process._send(port, "for the next", ())
+        with process._core.lock:
+            attempt()
+            loop.close()
+
+    in_thread(send)()
+
+    assert "for the next" == reading().body
+
+
 async def test_message_in_the_last_moment(echo: EchoBackend) -> None:
     """A message that comes when the time of its reader is up, but before it is told, is received."""
     clock = VirtualClock()
