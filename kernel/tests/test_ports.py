@@ -520,6 +520,15 @@ async def test_wake_ups_from_threads_are_coalesced(process: Process, monkeypatch
     assert 1 == len(rings)
 
 
+def test_refused_at_once_in_a_loop(process: Process) -> None:
+    """A call for asyncio that can only fail raises what the call for threads raises, without waiting."""
+    port = process.alloc(Port(1))
+    port.close()
+
+    with pytest.raises(HandleRevoked):
+        asyncio.run(_one(process, port))
+
+
 @pytest.mark.parametrize("where", ["here", "thread", "collected"])
 def test_closed_loop(process: Process, where: str) -> None:
     """A reader whose event loop was closed under it hurts nobody: the message is for the next reader."""

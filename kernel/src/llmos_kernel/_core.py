@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # Plain integers: an `IntFlag` takes a microsecond for what these take 30 ns for.
 _SEND, _RECV, _TRANSFER = int(Right.SEND | Right.SEND_ONCE), int(Right.RECV), int(Right.TRANSFER)
+_MANY = int(Right.SEND)
 _TASK = int(Right.RECV | Right.CANCEL | Right.TRANSFER)
 ALL = Right.SEND | Right.RECV | Right.DUPLICATE | Right.TRANSFER
 
@@ -82,6 +83,12 @@ class Core:
 
     def wait(self, attempt: Attempt[T], timeout: float | None = None) -> T:
         """Repeat *attempt* until it does not ask to wait, or raise `DeadlineExceeded`.  Blocks the thread."""
+        if timeout is not None:
+            check_number("timeout", timeout, 0, MAX_SECONDS, whole=False)
+        with self.lock:
+            got = attempt()
+        if not isinstance(got, WaitList):  # as a rule; a coroutine would cost as much as the call
+            return got
         try:
             self.wait_async(attempt, timeout, ThreadWaiter).send(None)
         except StopIteration as done:
@@ -267,7 +274,7 @@ class Core:
         entry = self.table.check(seat, to, _SEND)
         port: PortResource = entry.resource
         moving = tuple(self._movable(seat, handle, entry) for handle in handles) if handles else ()
-        if len({*moving}) < len(moving):
+        if moving and len({*moving}) < len(moving):
             raise InvalidArgument("handles names one twice", field="handles", expected="each handle once")
         if (room := port.ready()) is not None:
             return room
@@ -277,7 +284,7 @@ class Core:
         # A handle may be revoked on its way, and its place taken by another: the message holds a name, no entry.
         port.put(Message(seat.principal, body, tuple(Handle(port.seat, moved) for moved in moving)))
         depth = len(port.items)
-        if not entry.rights & Right.SEND:
+        if not entry.rights & _MANY:
             self.table.revoke(entry)
         return Receipt(depth)
 

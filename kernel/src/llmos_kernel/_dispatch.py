@@ -180,31 +180,39 @@ class Dispatcher:
         """Raise `PluginFailed` unless *plan* is possible."""
         if not isinstance(plan, Plan):
             raise PluginFailed(f"plan() returned {type(plan).__name__}, not a Plan", plugin=self._plugin)
+        moved = [*plan.admit, *plan.resume, *plan.shed, *(id for id, _ in plan.preempt)]
+        rows = [id for id, _ in plan.prefill + plan.decode]
+        if moved:
+            self._check_moves(plan, limits, moved)
+        if rows:
+            self._demand(len(set(rows)) == len(rows) <= limits.rows and not set(rows) & set(moved), "rows")
+            self._check_rows(plan, limits)
+        self._demand(plan.wake_at is None or abs(plan.wake_at) < float("inf"), "wake_at")
+        if not (rows or moved or self.broken) and plan.wake_at is None:
+            self._demand(not self._runnable(limits), "nothing, although tasks could run")
+
+    def _check_moves(self, plan: Plan, limits: Limits, moved: list[int]) -> None:
         states = (("waiting", plan.admit), ("preempted", plan.resume), ("waiting", plan.shed))
         for state, ids in states:
             for id in ids:
                 self._demand(id in self.tasks and self.tasks[id].state in (state, "done", "failed", "cancelled"), id)
-        moved = [*plan.admit, *plan.resume, *plan.shed, *(id for id, _ in plan.preempt)]
         self._demand(len(set(moved)) == len(moved), "a task twice")
         freed = sum(how != "keep" for _, how in plan.preempt)
         places = len(plan.admit) + sum(not self.tasks[id].placed for id in plan.resume)
-        self._demand(places <= limits.free + freed, f"{places} admissions for {limits.free + freed} places")
+        self._demand(places <= limits.free + freed, "more admissions than places")
         for id, how in plan.preempt:
             self._demand(id in self.tasks and self.tasks[id].placed and how in ("keep", "swap", "drop"), id)
-        rows = [id for id, _ in plan.prefill] + [id for id, _ in plan.decode]
-        self._demand(len(set(rows)) == len(rows) <= limits.rows and not set(rows) & set(moved), "rows")
+
+    def _check_rows(self, plan: Plan, limits: Limits) -> None:
         self._demand(len(plan.prefill) <= limits.chunks, "chunks")
         tokens = sum(n for _, n in plan.prefill) + len(plan.decode)
-        self._demand(tokens <= limits.tokens, f"{tokens} tokens of {limits.tokens}")
+        self._demand(tokens <= limits.tokens, "more tokens than the step takes")
         for id, n in plan.prefill:
             rec = self.tasks.get(id)
             self._demand(rec and (rec.ended or (rec.state == "running" and 1 <= n <= rec.remaining)), id)
         for id, n in plan.decode:
             rec = self.tasks.get(id)
             self._demand(rec and n >= 1 and (rec.ended or (rec.state == "running" and not rec.remaining)), id)
-        self._demand(plan.wake_at is None or abs(plan.wake_at) < float("inf"), f"wake_at {plan.wake_at}")
-        if not (rows or moved or self.broken) and plan.wake_at is None:
-            self._demand(not self._runnable(limits), "nothing, although tasks could run")
 
     def _demand(self, holds: object, what: object) -> None:
         if not holds:

@@ -43,6 +43,8 @@ class Driver(abc.ABC):
         self._armed: float | None = float("-inf")
         """Until when the thread sleeps; long past while it is awake."""
         self._closing = False
+        self._classes = max(1, len(executor.limits.pools)) if self.steps else 1
+        """Length classes of the executor; asked once, because only the driver's thread may ask for limits."""
         self.lent = 0
         """Rows of tasks that wait for their children."""
         self._output = Workers(f"llmos-{model}-output", 1)
@@ -156,8 +158,7 @@ class Driver(abc.ABC):
         self.note("arrived", rec)
 
     def _demand_prepared(self, prepared: object) -> None:
-        classes = max(1, len(self.executor.limits.pools))
-        if not isinstance(prepared, Prepared) or not 0 <= prepared.length_class < classes:
+        if not isinstance(prepared, Prepared) or not 0 <= prepared.length_class < self._classes:
             raise PluginFailed(f"prepare() of {self.model} returned {prepared!r:.80}", plugin=self.model)
 
     def _process(self, rec: TaskRecord) -> None:
