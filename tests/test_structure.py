@@ -53,13 +53,21 @@ HOST = {"_events", "_log", "loader", "plugins"}
 """Modules of the kernel that find, check and call plugins."""
 
 
-@pytest.mark.parametrize(("part", "budget"), [("contract", 550), ("host", 550), ("core", 2350)])
-def test_kernel_is_small(part: str, budget: int) -> None:
-    """Each part of the kernel keeps its budget of lines of code; docs/design.md says why they are what they are."""
+@pytest.mark.xfail(strict=True, reason="the kernel is over its budget; docs/design.md, On size, says by what")
+def test_kernel_is_small() -> None:
+    """The kernel stays below 2,000 lines of code, so that one person can read it in a day."""
+    total = sum(len(code_lines(path.read_text("utf-8"))) for path in KERNEL.modules)
+
+    assert total <= 2000
+
+
+@pytest.mark.parametrize(("part", "most"), [("contract", 531), ("host", 511), ("core", 2307)])
+def test_kernel_does_not_grow(part: str, most: int) -> None:
+    """No part of the kernel grows while the whole is over its budget: these numbers only go down."""
     sizes = {path.stem: len(code_lines(path.read_text("utf-8"))) for path in KERNEL.modules}
     parts = {"contract": CONTRACT, "host": HOST, "core": sizes.keys() - CONTRACT - HOST}
 
-    assert sum(sizes[name] for name in parts[part]) <= budget
+    assert sum(sizes[name] for name in parts[part]) <= most
 
 
 @each_distribution
