@@ -259,3 +259,18 @@ def test_plan_without_progress_answers_every_row(executor: OnnxExecutor) -> None
     executor.release([0])
 
     assert [(0, ())] == [(result.id, result.tokens) for result in results]
+
+
+def test_steps_are_counted(model_folder: Callable[[str, str], Path]) -> None:
+    """What the executor has done is told in numbers: steps, runs and their times, tokens by what became of them."""
+    executor = load(model_folder("nano", "fp32"), slots=2, context=64)
+    driver = Driver(executor, chunk=8)
+    driver.add(0, prompts(1, low=17, high=17)[0], max_tokens=4, ignore_eos=True)
+    driver.add(1, [5], max_tokens=2, ignore_eos=True)
+    driver.finish()
+    counts = executor.describe()["steps"]
+
+    assert (18, 6) == (counts["prefilled"], counts["decoded"])
+    assert (6, 8) == (counts["steps"], counts["runs"])
+    assert 0 < counts["run_seconds"] < counts["step_seconds"]
+    assert (0, 0) == (counts["cached"], counts["replayed"])

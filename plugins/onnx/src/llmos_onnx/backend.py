@@ -13,6 +13,7 @@ import attrs
 from llmos_kernel.contracts import Backend, Footprint, ModelSpec, StepExecutor
 from llmos_kernel.errors import ModelUnavailable
 from llmos_kernel.hookspecs import hookimpl
+from llmos_onnx.counts import Counts
 from llmos_onnx.executor import OnnxExecutor, Parts
 from llmos_onnx.fields import Fields, refusal
 from llmos_onnx.folder import ModelFolder, open_folder, read_manifest
@@ -107,13 +108,14 @@ class OnnxBackend(Backend):
         threads = options.threads or min(_cores(), manifest.shape.heads)
         ort = runtime(spec.name)
         session = _session(ort, folder, threads, options.provider, model=spec.name)
-        pool = KvPool(manifest.shape, size)
+        pool, counts = KvPool(manifest.shape, size), Counts()
         parts = Parts(
             manifest=manifest,
             codec=codec,
             prompts=Prompts(manifest, codec, template, size.context),
             pool=pool,
-            runner=Runner(session, ort.RunOptions(), pool, manifest.shape.vocab),
+            runner=Runner(session, ort.RunOptions(), pool, manifest.shape.vocab, counts),
+            counts=counts,
             step_tokens=max(options.step_tokens or _STEP_TOKENS, size.slots),
             facts=_facts(manifest, session, threads, ort.__version__),
         )

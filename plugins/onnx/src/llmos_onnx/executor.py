@@ -13,6 +13,7 @@ over several tokens rounds differently from attention over one, and one rounding
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from llmos_kernel.api import Task
+    from llmos_onnx.counts import Counts
     from llmos_onnx.manifest import Manifest
     from llmos_onnx.pool import KvPool
     from llmos_onnx.prompts import Prompts
@@ -51,6 +53,8 @@ class Parts:
     prompts: Prompts
     pool: KvPool
     runner: Runner
+    counts: Counts
+    """What the runner and the executor count."""
     step_tokens: int
     """Most tokens, prompt and output, of one step."""
     facts: Mapping[str, Any]
@@ -68,6 +72,7 @@ class OnnxExecutor(StepExecutor):
         self._sampler = Sampler(parts.pool.size.slots, shape.vocab)
         self._columns = np.zeros(parts.pool.size.slots, COLUMNS)
         self._sequences: dict[int, Sequence] = {}
+        self._counts = parts.counts
 
     @property
     def limits(self) -> Limits:
@@ -76,10 +81,10 @@ class OnnxExecutor(StepExecutor):
         return Limits(size.slots, self._pool.free, tokens=self._parts.step_tokens, context=size.context)
 
     def describe(self) -> Mapping[str, Any]:
-        """Return provider, formats and sizes."""
+        """Return provider, formats and sizes, and under ``steps`` what has been done so far (see `Counts`)."""
         size = self._pool.size
         counts = {"slots": size.slots, "slots_used": self._pool.used, "context": size.context, "kv_bytes": size.nbytes}
-        return {**self._parts.facts, **counts}
+        return {**self._parts.facts, **counts, "steps": self._counts.report()}
 
     # --- tasks -------------------------------------------------------------------------------------------------
 
@@ -165,6 +170,14 @@ class OnnxExecutor(StepExecutor):
 
     def step(self, plan: Plan) -> Iterable[Result]:
         """Run one quantum; rows that were cut short get a result without tokens and are computed when planned again."""
+        begun = time.perf_counter()
+        try:
+            return self._step(plan)
+        finally:
+            self._counts.steps += 1
+            self._counts.step_seconds += time.perf_counter() - begun
+
+    def _step(self, plan: Plan) -> Iterable[Result]:
         decode: list[Sequence] = []
         chunks: list[tuple[Sequence, int]] = []
         replays: list[tuple[Sequence, int]] = []
@@ -207,6 +220,7 @@ class OnnxExecutor(StepExecutor):
             return False
         slots = np.array([_slot(sequence) for sequence in sequences])
         self._pool.lengths[slots] += 1
+        self._counts.prefilled += sum(sequence.count == sequence.prompt for sequence in sequences)
         logits = batch.logits if len(slots) == len(batch.logits) else batch.logits[slots - first]
         self._sample(sequences, slots, logits, results)
         return True
@@ -244,6 +258,7 @@ class OnnxExecutor(StepExecutor):
         done = []
         for row, (sequence, tokens) in enumerate(group):
             self._pool.lengths[_slot(sequence)] += tokens
+            self._counts.prefilled += tokens
             if self._length(sequence) == sequence.count:
                 done.append(row)
         if done:
@@ -264,6 +279,7 @@ class OnnxExecutor(StepExecutor):
             if not self._runner.run(batch):
                 return False
             self._pool.lengths[slot] += 1
+            self._counts.replayed += 1
         return True
 
     def _sample(
@@ -287,6 +303,7 @@ class OnnxExecutor(StepExecutor):
                 results[sequence.id] = Result(sequence.id, error=self._not_finite())
             else:
                 results[sequence.id] = sequence.advance(token, reports.get(row))
+                self._counts.decoded += 1
 
     def _reports(
         self,

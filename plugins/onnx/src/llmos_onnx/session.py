@@ -7,6 +7,7 @@ before each run.  The cache is bound to the same memory as input and as output, 
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnxruntime as ort
 
+    from llmos_onnx.counts import Counts
     from llmos_onnx.pool import KvPool
 
 _KEPT_BINDINGS = 128
@@ -47,8 +49,11 @@ class Batch:
 class Runner:
     """One ONNX Runtime session over one KV pool."""
 
-    def __init__(self, session: ort.InferenceSession, options: ort.RunOptions, pool: KvPool, vocab: int) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, options: ort.RunOptions, pool: KvPool, vocab: int, counts: Counts
+    ) -> None:
         self._session = session
+        self._counts = counts
         self._pool = pool
         self._batches: OrderedDict[tuple[int, int, int], Batch] = OrderedDict()
         self._logits = np.zeros((pool.size.slots, vocab), np.float32)
@@ -78,12 +83,16 @@ class Runner:
         if not tokens <= longest <= self._pool.size.context or int(batch.lengths.min()) < 0:
             raise KernelBug("lengths of a run do not fit", rows=rows, tokens=tokens, lengths=batch.lengths.tolist())
         batch.total[...] = longest
+        self._counts.runs += 1
+        begun = time.perf_counter()
         try:
             self._session.run_with_iobinding(batch.binding, self._options)
         except Exception:  # the runtime's own exception classes have no public base
             if self._options.terminate:
                 return False
             raise
+        finally:
+            self._counts.run_seconds += time.perf_counter() - begun
         return True
 
     def terminate(self) -> None:

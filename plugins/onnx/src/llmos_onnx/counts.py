@@ -1,0 +1,33 @@
+"""What an executor has done since it was loaded, in numbers that only grow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+
+@attrs.define
+class Counts:
+    """Counted by the thread that steps; any thread may read."""
+
+    steps: int = 0
+    runs: int = 0
+    """Runs of the decoder graph."""
+    run_seconds: float = 0.0
+    """Time inside those runs."""
+    step_seconds: float = 0.0
+    """Time inside `step`, the runs included: what is left is the engine's own."""
+    prefilled: int = 0
+    """Prompt tokens computed."""
+    decoded: int = 0
+    """Tokens of output."""
+    cached: int = 0
+    """Prompt tokens that needed no prefill."""
+    replayed: int = 0
+    """Tokens of output computed again after their cache was dropped."""
+
+    def report(self) -> Mapping[str, Any]:
+        """Return all counts by name, times in seconds."""
+        return attrs.asdict(self)
