@@ -108,7 +108,7 @@ class OnnxBackend(Backend):
         threads = options.threads or min(_cores(), manifest.shape.heads)
         ort = runtime(spec.name)
         session = _session(ort, folder, threads, options.provider, model=spec.name)
-        pool, counts = KvPool(manifest.shape, size), Counts()
+        pool, counts = KvPool(manifest.shape, size, manifest.kv), Counts()
         parts = Parts(
             manifest=manifest,
             codec=codec,
@@ -131,7 +131,7 @@ class OnnxBackend(Backend):
 
 def pool_size(manifest: Manifest, options: Options, *, model: str) -> PoolSize:
     """Return the KV pool for *options*; raise `ModelUnavailable` where not even one sequence fits ``kv_bytes``."""
-    per_token = token_bytes(manifest.shape)
+    per_token = token_bytes(manifest.shape, manifest.kv)
     if options.context > manifest.shape.context:
         raise refusal(model, "options: context", options.context, f"at most the model's, {manifest.shape.context}")
     fitting = options.kv_bytes // per_token // (options.slots or _FEWEST_SLOTS)

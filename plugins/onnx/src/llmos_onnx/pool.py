@@ -16,7 +16,7 @@ A position is written before it is ever read, so slots are not cleared between s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -28,12 +28,10 @@ if TYPE_CHECKING:
 
     from llmos_onnx.shape import Shape
 
-FLOAT_BYTES = 4
 
-
-def token_bytes(shape: Shape) -> int:
-    """Return the bytes of cache that one token takes: keys and values of every layer, in float32."""
-    return 2 * shape.layers * shape.kv_heads * shape.head_dim * FLOAT_BYTES
+def token_bytes(shape: Shape, kv: str = "float32") -> int:
+    """Return the bytes of cache that one token takes: keys and values of every layer, each of the numpy type *kv*."""
+    return 2 * shape.layers * shape.kv_heads * shape.head_dim * np.dtype(kv).itemsize
 
 
 @attrs.frozen
@@ -49,18 +47,21 @@ class PoolSize:
 class KvPool:
     """Slots for ``size.slots`` sequences of up to ``size.context`` tokens, and who holds them.
 
-    Memory is taken from the system as it is first written, not when the pool is made.
+    *kv* is the numpy type of the cache, as the manifest says.  Memory is taken from the system as it is first written,
+    not when the pool is made.
     """
 
-    def __init__(self, shape: Shape, size: PoolSize) -> None:
+    def __init__(self, shape: Shape, size: PoolSize, kv: str = "float32") -> None:
         self.size = size
         self.row_shape = (shape.kv_heads, size.context, shape.head_dim)
+        self.dtype: np.dtype[Any] = np.dtype(kv)
+        """Type of the cache's elements."""
         self.lengths = np.zeros(size.slots, np.int32)
         """Committed tokens per slot."""
         self.next_tokens = np.zeros(size.slots, np.int64)
         """Token that each slot's next decode step reads."""
         self._owners: list[int] = []
-        self._cache = np.zeros((2 * shape.layers, size.slots, *self.row_shape), np.float32)
+        self._cache = np.zeros((2 * shape.layers, size.slots, *self.row_shape), self.dtype)
 
     @property
     def used(self) -> int:
@@ -105,11 +106,11 @@ class KvPool:
         self.next_tokens[slot] = self.next_tokens[last]
         return last
 
-    def save(self, slot: int) -> npt.NDArray[np.float32]:
+    def save(self, slot: int) -> npt.NDArray[Any]:
         """Return a copy of the committed cache of *slot*: ``[2 * layers, kv_heads, length, head_dim]``."""
         return self._cache[:, slot, :, : int(self.lengths[slot])].copy()
 
-    def restore(self, slot: int, saved: npt.NDArray[np.float32]) -> None:
+    def restore(self, slot: int, saved: npt.NDArray[Any]) -> None:
         """Put back what `save` returned and set the slot's length."""
         length = saved.shape[2]
         self._cache[:, slot, :, :length] = saved

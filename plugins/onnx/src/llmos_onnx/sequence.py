@@ -30,7 +30,7 @@ class Sequence:
         self.tokens = np.zeros(len(prompt) + params.max_tokens, np.int64)
         self.tokens[: len(prompt)] = prompt
         self.slot: int | None = None
-        self.saved: npt.NDArray[np.float32] | None = None
+        self.saved: npt.NDArray[Any] | None = None
         """The cache of a sequence that was swapped out."""
         self._ends = params.stop_token_ids | (frozenset() if params.ignore_eos else frozenset(eos))
         self._codec = codec

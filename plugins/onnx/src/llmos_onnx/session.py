@@ -132,8 +132,8 @@ class Runner:
         return batch
 
     def _bind_cache(self, binding: Any, first: int, rows: int) -> None:  # noqa: ANN401 - the runtime's own type
-        shape = (rows, *self._pool.row_shape)
+        shape, dtype = (rows, *self._pool.row_shape), self._pool.dtype
         names = (f"{layer}_{part}" for layer in range(self._layers) for part in "kv")
         for name, pointer in zip(names, self._pool.pointers(first), strict=True):
-            binding.bind_input(f"past_{name}", "cpu", 0, np.float32, shape, pointer)
-            binding.bind_output(f"present_{name}", "cpu", 0, np.float32, shape, pointer)
+            binding.bind_input(f"past_{name}", "cpu", 0, dtype, shape, pointer)
+            binding.bind_output(f"present_{name}", "cpu", 0, dtype, shape, pointer)
