@@ -919,11 +919,29 @@ def test_prepare_raises(process: Process, echo: EchoBackend) -> None:
     assert isinstance(error(process, process.schedule(generate())), PluginFailed)
 
 
+def test_prepare_hears_of_the_tenant() -> None:
+    """`prepare` is told whose tenant's task it gets; the task itself cannot claim one."""
+    heard: list[str] = []
+
+    class Hearing(EchoExecutor):
+        def prepare(self, id: int, task: Task, tenant: str = "local") -> Prepared:
+            heard.append(tenant)
+            return super().prepare(id, task, tenant)
+
+    backend = FunctionBackend(lambda spec: Hearing())
+    with nothing_left(), build(backend, models=(ModelSpec(name="fn", backend="function"),)) as kernel:
+        for tenant in ("north", "south"):
+            with kernel.attach(Credentials(tenant=tenant)) as process:
+                result(process, process.schedule(fn()))
+
+    assert ["north", "south"] == heard
+
+
 def test_prepare_answers_nonsense() -> None:
     """A `prepare` that returns no Prepared is the plugin's failure."""
 
     class Nonsense(EchoExecutor):
-        def prepare(self, id: int, task: Task) -> Prepared:
+        def prepare(self, id: int, task: Task, tenant: str = "local") -> Prepared:
             return 5  # type: ignore[return-value]
 
     backend = FunctionBackend(lambda spec: Nonsense())
@@ -939,8 +957,8 @@ def test_prepare_names_no_class_of_the_executor(pools: tuple[tuple[int, int], ..
     """A `prepare` that puts a task in a class that the executor's limits do not have is the plugin's failure."""
 
     class Classless(EchoExecutor):
-        def prepare(self, id: int, task: Task) -> Prepared:
-            return attrs.evolve(super().prepare(id, task), length_class=1)
+        def prepare(self, id: int, task: Task, tenant: str = "local") -> Prepared:
+            return attrs.evolve(super().prepare(id, task, tenant), length_class=1)
 
         @property
         def limits(self) -> Limits:
@@ -962,11 +980,11 @@ def test_prepare_blocks() -> None:
     clock = VirtualClock()
 
     class Slow(EchoExecutor):
-        def prepare(self, id: int, task: Task) -> Prepared:
+        def prepare(self, id: int, task: Task, tenant: str = "local") -> Prepared:
             if task.input == "slow":
                 inside.set()
                 release.wait(20)
-            return super().prepare(id, task)
+            return super().prepare(id, task, tenant)
 
     executor = Slow()
     spec = ModelSpec(name="fn", backend="function")
@@ -1116,10 +1134,10 @@ class Keeping(EchoExecutor):
         self.contexts.add(id)
         return tokens
 
-    def prepare(self, id: int, task: Task) -> Prepared:
+    def prepare(self, id: int, task: Task, tenant: str = "local") -> Prepared:
         """Run only in a context that is kept."""
         assert task.target in self.contexts
-        return super().prepare(id, task)
+        return super().prepare(id, task, tenant)
 
     def release(self, ids: Any) -> None:
         """Forget contexts too."""

@@ -141,9 +141,7 @@ class Driver(abc.ABC):
     def _prepare(self, rec: TaskRecord) -> None:
         try:
             self._process(rec)
-            prepared = self.executor.prepare(rec.id, rec.task) if self.steps and not rec.ended else None
-            if prepared is not None:
-                self._demand_prepared(prepared)
+            prepared = self._prepared(rec) if self.steps and not rec.ended else None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             failure = error if isinstance(error, KernelError) else PluginFailed.of(self.model, "prepare", error)
             with self.core.lock:
@@ -157,9 +155,11 @@ class Driver(abc.ABC):
                         deliver(rec, prepared.answer, self.core.clock.now())
         self.note("arrived", rec)
 
-    def _demand_prepared(self, prepared: object) -> None:
+    def _prepared(self, rec: TaskRecord) -> Prepared:
+        prepared: object = self.executor.prepare(rec.id, rec.task, rec.seat.principal.tenant)
         if not isinstance(prepared, Prepared) or not 0 <= prepared.length_class < self._classes:
             raise PluginFailed(f"prepare() of {self.model} returned {prepared!r:.80}", plugin=self.model)
+        return prepared
 
     def _process(self, rec: TaskRecord) -> None:
         """Pass the input through the task's pre-processors and open filters for its post-processors."""

@@ -3,7 +3,7 @@
 Everything in a record is a plain value (ids, counts, tokens), never a live object: an executor in another process, the
 simulator and a replay use the same ones.  A step follows this protocol::
 
-    prepare(id, task)      on the worker pool, before the scheduler hears of the task
+    prepare(id, task, ...) on the worker pool, before the scheduler hears of the task
     scheduler.arrived      the task is waiting
     scheduler.plan         -> Plan
     preempt(id, how)       for each of plan.preempt
@@ -204,8 +204,11 @@ class StepExecutor(Executor):
     """An executor that is driven step by step, all its tasks together, from one thread."""
 
     @abc.abstractmethod
-    def prepare(self, id: int, task: Task) -> Prepared:
-        """Check and encode *task*; raise `InvalidArgument` naming the field.  Worker pool: any thread, concurrently."""
+    def prepare(self, id: int, task: Task, tenant: str) -> Prepared:
+        """Check and encode *task*; raise `InvalidArgument` naming the field.  Worker pool: any thread, concurrently.
+
+        What an executor keeps of a task for others (a prefix's KV cache) it keeps for tasks of the same *tenant* only.
+        """
 
     @abc.abstractmethod
     def admit(self, id: int) -> Admitted | NotNow:

@@ -42,7 +42,7 @@ def _batch(executor: StepExecutor, examples: Sequence[Example], limit: int) -> l
     ends: dict[int, str] = {}
     plans = []
     for id, example in enumerate(examples):
-        tokens = executor.prepare(id, _task(example, limit)).prompt_tokens
+        tokens = executor.prepare(id, _task(example, limit), "local").prompt_tokens
         executor.admit(id)
         plans.append(Plan(prefill=((id, tokens),), decode=()))  # one by one: a step takes a bounded number of tokens
     while len(ends) < len(texts):

@@ -88,7 +88,7 @@ class OnnxExecutor(StepExecutor):
 
     # --- tasks -------------------------------------------------------------------------------------------------
 
-    def prepare(self, id: int, task: Task) -> Prepared:
+    def prepare(self, id: int, task: Task, tenant: str = "local") -> Prepared:
         """Encode *task* and check its parameters; answer ``tokenize`` and ``detokenize`` at once."""
         prompts = self._parts.prompts
         if task.kind == "tokenize":

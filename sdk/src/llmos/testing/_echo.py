@@ -116,7 +116,7 @@ class EchoExecutor(StepExecutor):
         """Return facts for people."""
         return {"provider": "echo", "context": self._limits.context}
 
-    def prepare(self, id: int, task: Task) -> Prepared:
+    def prepare(self, id: int, task: Task, tenant: str = "local") -> Prepared:
         """Split the prompt into words."""
         self.tasks.append(task)
         if self.faults.prepare is not None:
