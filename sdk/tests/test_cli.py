@@ -214,6 +214,17 @@ def test_export_json(llmos: CommandLine) -> None:
     assert {"context": 512} == json.loads(done.out)["options"]
 
 
+def test_export_passes_formats_on(llmos: CommandLine) -> None:
+    """Options of the weights' format reach the exporter where they were given, and only there."""
+    done = llmos(
+        *("export", ".", "target", "--with", "writer", "--json"),
+        *("--format", "q4", "--block-size", "32", "--asymmetric", "--search"),
+    )
+
+    expected = {"weights": "q4", "block_size": 32, "asymmetric": True, "search": True}
+    assert expected == json.loads(done.out)["options"]
+
+
 def test_export_draws_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """On a terminal there is one bar, whatever it works on."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

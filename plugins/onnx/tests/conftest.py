@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -30,16 +31,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 @pytest.fixture(scope="session")
-def model_folder(
-    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], Path]:
-    """Return the model folder of a recipe in a weight format; it is shared: do not change it."""
+def model_folder(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the model folder of a recipe in a weight format, with other options; it is shared: do not change it."""
     root = tmp_path_factory.mktemp("models")
 
     @cache
-    def exported(name: str, weights: str) -> Path:
-        target = root / f"{name}-{weights}"
-        export_model(checkpoint(name), target, weights=weights)
+    def exported(name: str, weights: str, **options: Any) -> Path:
+        target = root / "-".join([name, weights, *(f"{option}_{value}" for option, value in options.items())])
+        export_model(checkpoint(name), target, weights=weights, **options)
         return target
 
     return exported

@@ -64,26 +64,46 @@ class NumpyDecoder:
     """A tied Llama of *recipe* with plain rotation and no biases."""
 
     recipe: Recipe
-    weights: str
     values: dict[str, Doubles]
+    product: Product
+    """``x @ weights.T``."""
+    entries: Callable[[Doubles], Doubles]
+    """The embedding table as it is read."""
 
     @classmethod
     def of(cls, recipe: Recipe, weights: str) -> NumpyDecoder:
-        """Take the tensors that the checkpoint writer writes."""
-        return cls(recipe, weights, {name: value.astype(np.float64) for name, value in tensors(recipe)})
+        """Take the tensors that the checkpoint writer writes, and round them to nearest."""
+        values = {name: value.astype(np.float64) for name, value in tensors(recipe)}
+        return cls(recipe, values, PRODUCTS[weights], TABLES[weights])
+
+    @classmethod
+    def restored(cls, recipe: Recipe, stored: dict[str, Doubles], size: int | None) -> NumpyDecoder:
+        """Take the matrices *stored* in a model folder; round activations to 8 bits in blocks of *size*, if any."""
+        values = {name: value.astype(np.float64) for name, value in tensors(recipe)}
+        for name, matrix in stored.items():
+            first, _, more = name.partition("+")
+            names = list(values)
+            parts = names[names.index(first) :][: 1 + int(more or 0)]
+            edges = np.cumsum([len(values[part]) for part in parts])[:-1]
+            values |= dict(zip(parts, np.split(matrix, edges), strict=True))
+
+        def product(x: Doubles, weights: Doubles) -> Doubles:
+            return (in_blocks(x, 8, size) if size else x) @ weights.T
+
+        return cls(recipe, values, product, TABLES["fp32"])
 
     def logits(self, prompt: list[int]) -> Doubles:
         """Return the logits of every position."""
         table = self.values["model.embed_tokens.weight"]
-        x = TABLES[self.weights](table)[prompt]
+        x = self.entries(table)[prompt]
         for layer in range(self.recipe.layers):
             name = f"model.layers.{layer}."
             x = x + self._attention(self._norm(x, name + "input_layernorm"), name + "self_attn.")
             x = x + self._feed_forward(self._norm(x, name + "post_attention_layernorm"), name + "mlp.")
-        return PRODUCTS[self.weights](self._norm(x, "model.norm"), table)
+        return self.product(self._norm(x, "model.norm"), table)
 
     def _linear(self, x: Doubles, name: str) -> Doubles:
-        return PRODUCTS[self.weights](x, self.values[f"{name}_proj.weight"])
+        return self.product(x, self.values[f"{name}_proj.weight"])
 
     def _norm(self, x: Doubles, name: str) -> Doubles:
         scale: Doubles = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6)

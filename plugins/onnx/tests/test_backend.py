@@ -25,13 +25,13 @@ from plugins.onnx.tests.driver import load
 
 
 @pytest.fixture
-def folder(model_folder: Callable[[str, str], Path]) -> Path:
+def folder(model_folder: Callable[..., Path]) -> Path:
     """The folder of the smallest model."""
     return model_folder("nano", "fp32")
 
 
 @pytest.fixture(scope="module")
-def executor(model_folder: Callable[[str, str], Path]) -> OnnxExecutor:
+def executor(model_folder: Callable[..., Path]) -> OnnxExecutor:
     """An executor with a context of 64 tokens."""
     return load(model_folder("nano", "fp32"), slots=2, context=64)
 

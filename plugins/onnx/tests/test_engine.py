@@ -27,7 +27,7 @@ def prompts(count: int, *, low: int = 3, high: int = 40) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module", params=["nano-fp32", "nano-qwen3-fp32", "nano-w8a8"])
-def executor(request: pytest.FixtureRequest, model_folder: Callable[[str, str], Path]) -> OnnxExecutor:
+def executor(request: pytest.FixtureRequest, model_folder: Callable[..., Path]) -> OnnxExecutor:
     """An executor of eight slots for a small model."""
     name, weights = request.param.rsplit("-", 1)
     return load(model_folder(name, weights), slots=8, context=256, threads=2)
@@ -242,7 +242,7 @@ def test_integrity_check_finds_a_lost_slot(executor: OnnxExecutor) -> None:
     assert [[0, 55]] == caught.value.fields["owners"]
 
 
-def test_close_forgets_everything(model_folder: Callable[[str, str], Path]) -> None:
+def test_close_forgets_everything(model_folder: Callable[..., Path]) -> None:
     """After close no task holds a slot."""
     executor = load(model_folder("nano", "fp32"), slots=2, context=32)
     Driver(executor).add(0, [5, 6], max_tokens=4)
@@ -261,7 +261,7 @@ def test_plan_without_progress_answers_every_row(executor: OnnxExecutor) -> None
     assert [(0, ())] == [(result.id, result.tokens) for result in results]
 
 
-def test_steps_are_counted(model_folder: Callable[[str, str], Path]) -> None:
+def test_steps_are_counted(model_folder: Callable[..., Path]) -> None:
     """What the executor has done is told in numbers: steps, runs and their times, tokens by what became of them."""
     executor = load(model_folder("nano", "fp32"), slots=2, context=64)
     driver = Driver(executor, chunk=8)

@@ -20,7 +20,7 @@ PARAMS = {"max_tokens": 24, "ignore_eos": True, "temperature": 1.0}
 
 
 @pytest.fixture
-def spec(model_folder: Callable[[str, str], Path]) -> ModelSpec:
+def spec(model_folder: Callable[..., Path]) -> ModelSpec:
     """A model of four slots."""
     path = str(model_folder("nano", "fp32"))
     return ModelSpec(name="nano", backend="onnx", path=path, options={"slots": 4, "context": 128, "threads": 1})

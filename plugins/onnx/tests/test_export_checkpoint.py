@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,23 @@ def test_the_same_checkpoint_makes_the_same_folder(source: Path, tmp_path: Path)
 
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options", [{"weights": "fp32"}, {"weights": "w8a8"}, {"weights": "q4", "search": True}], ids=str
+)
+def test_memory_is_bounded_by_the_largest_tensor(options: dict[str, Any], tmp_path: Path) -> None:
+    """An export holds at most twice the largest tensor and a constant, however many such tensors there are."""
+    recipe = Recipe(hidden=256, mlp=256, head_dim=64, vocab=32768, tied=False, dtype="F16")
+    source = write_checkpoint(tmp_path / "source", recipe)
+    largest, constant = 32768 * 256 * 4, 16 << 20
+    tracemalloc.start()
+
+    export_model(source, tmp_path / "target", **options)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= 2 * largest + constant
 
 
 def test_a_tied_head_that_is_stored_again_is_passed_over(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from llmos_kernel.services import Exporter
 from llmos_kernel.errors import InvalidArgument
 from llmos_onnx import exporter
 from llmos_onnx.folder import read_manifest
+from llmos_onnx.manifest import Blocks
 
 
 @pytest.fixture
@@ -51,7 +52,22 @@ def test_an_export_returns_the_manifest_as_plain_values(
     assert heard
 
 
-@pytest.mark.parametrize("options", [{"weight": "w8a8"}, {"weights": 8}, {"context": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight": "w8a8"},
+        {"weights": 8},
+        {"weights": "q5"},
+        {"context": True},
+        {"block_size": 48, "weights": "q4"},
+        {"block_size": 64, "weights": "w8a8"},
+        {"search": True},
+        {"asymmetric": True, "weights": "fp32"},
+        {"accuracy_level": 2, "weights": "q8"},
+        {"source": "elsewhere"},
+    ],
+    ids=str,
+)
 def test_wrong_options_are_named(
     native: Exporter, options: dict[str, object], checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -61,6 +77,19 @@ def test_wrong_options_are_named(
 
     assert next(iter(options)) == caught.value.fields["field"]
     assert not (tmp_path / "target").exists()
+
+
+def test_the_manifest_says_how_blocks_were_rounded(
+    native: Exporter, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """What was asked for can be read from the folder; formats that round otherwise say nothing of blocks."""
+    asked = {"weights": "q4", "block_size": 32, "asymmetric": True, "search": True, "accuracy_level": 1}
+    native.export(checkpoint("nano"), tmp_path / "blocks", asked, lambda *_: None)
+    native.export(checkpoint("nano"), tmp_path / "rows", {"weights": "w8a8"}, lambda *_: None)
+
+    expected = Blocks(size=32, symmetric=False, search=True, accuracy_level=1)
+    assert expected == read_manifest(tmp_path / "blocks").blocks
+    assert read_manifest(tmp_path / "rows").blocks is None
 
 
 def test_the_exporter_has_no_settings() -> None:

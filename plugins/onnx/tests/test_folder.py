@@ -19,7 +19,7 @@ Edit = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture
-def folder(model_folder: Callable[[str, str], Path], tmp_path: Path) -> Path:
+def folder(model_folder: Callable[..., Path], tmp_path: Path) -> Path:
     """A model folder of one's own, to break."""
     return shutil.copytree(model_folder("nano", "w8a8"), tmp_path / "nano")
 

@@ -29,9 +29,7 @@ def answers() -> Answers:
 
 
 @pytest.mark.parametrize("name", NANO)
-def test_logits_equal_those_of_transformers(
-    name: str, answers: Answers, model_folder: Callable[[str, str], Path]
-) -> None:
+def test_logits_equal_those_of_transformers(name: str, answers: Answers, model_folder: Callable[..., Path]) -> None:
     """Single precision logits at every third position are within 1e-4 of transformers', relative to the largest."""
     expected = answers[f"{name}.logits"]
 
@@ -43,7 +41,7 @@ def test_logits_equal_those_of_transformers(
 
 @pytest.mark.parametrize("name", NANO)
 def test_greedy_tokens_equal_those_of_transformers(
-    name: str, answers: Answers, model_folder: Callable[[str, str], Path]
+    name: str, answers: Answers, model_folder: Callable[..., Path]
 ) -> None:
     """Decoding token by token from the cache chooses the tokens that transformers chooses."""
     expected = answers[f"{name}.greedy"].tolist()

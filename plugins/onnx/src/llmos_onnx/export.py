@@ -1,4 +1,4 @@
-"""Checkpoint to model folder: ``python -m llmos_onnx.export SOURCE TARGET --weights w8a8``."""
+"""Checkpoint to model folder: ``python -m llmos_onnx.export SOURCE TARGET --format w8a8``."""
 
 from __future__ import annotations
 
@@ -8,61 +8,52 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from llmos_kernel.errors import InvalidArgument, KernelError
+from llmos_kernel.errors import KernelError
 from llmos_onnx.architectures import read_shape
 from llmos_onnx.checkpoint import CONFIG, Checkpoint, Progress
 from llmos_onnx.decoder import HEAD, tensor_shapes, write_decoder
-from llmos_onnx.fields import nearest
 from llmos_onnx.folder import FolderWriter, write_folder
 from llmos_onnx.graph import Graph
 from llmos_onnx.manifest import CARD, DATA, GRAPH, TOKENIZER, WEIGHTS, Manifest
 from llmos_onnx.tokens import read_text_settings
-from llmos_onnx.weights import FORMATS
+from llmos_onnx.options import ExportOptions
+from llmos_onnx.weights import weight_format
 
 _MAX_CARD: Final = 1 << 20
 _LICENCE: Final = re.compile(r"^license:\s*['\"]?([^'\"\s]{1,100})", re.MULTILINE)
 
 
-def export_model(
-    source: Path,
-    target: Path,
-    *,
-    weights: str = "fp32",
-    context: int | None = None,
-    name: str | None = None,
-    licence: str | None = None,
-    progress: Progress | None = None,
-) -> Manifest:
+def export_model(source: Path, target: Path, *, progress: Progress | None = None, **options: object) -> Manifest:
     """Write the model folder *target* from the checkpoint *source*, and return its manifest.
 
-    *weights* is one of ``fp32``, ``w8a8``, ``q8``, ``q4``; *context* shortens the longest sequence in tokens; *name*
-    and *licence* default to the source's folder name and to its model card.  *progress* hears of every block of
-    weights.  Memory is bounded: a few blocks, and the scales of one matrix.  *target* appears whole or not at all.
+    *options* are the fields of `ExportOptions`.  *progress* hears of every block of weights.  Memory is bounded: a few
+    blocks, and the scales of one matrix.  *target* appears whole or not at all.
 
-    Raises `InvalidArgument` for a wrong argument and `ModelUnavailable` for a checkpoint that cannot be exported, each
+    Raises `InvalidArgument` for a wrong option and `ModelUnavailable` for a checkpoint that cannot be exported, each
     naming the field, its value and what would be right.
     """
-    if weights not in FORMATS:
-        expected = f"one of {nearest(str(weights), WEIGHTS)}"
-        raise InvalidArgument(
-            f"weights is {weights!r}, expected {expected}", field="weights", value=weights, expected=expected
-        )
-    model = name or source.absolute().name
+    return export_checkpoint(source, target, ExportOptions.read(options), progress)
+
+
+def export_checkpoint(source: Path, target: Path, wanted: ExportOptions, progress: Progress | None = None) -> Manifest:
+    """Do what `export_model` does, with options that are checked already."""
+    model = wanted.name or source.absolute().name
     with Checkpoint(source, model=model, progress=progress) as checkpoint:
         config = checkpoint.json(CONFIG, required=True)
-        shape = read_shape(config, context=context)
+        shape = read_shape(config, context=wanted.context)
         checkpoint.expect(tensor_shapes(shape), optional=frozenset({HEAD} if shape.tied else ()))
         text = read_text_settings(checkpoint, config, shape)
         card = checkpoint.read(CARD, _MAX_CARD)
         manifest = Manifest(
             name=model,
             shape=shape,
-            weights=weights,
+            weights=wanted.weights,
+            blocks=wanted.blocks,
             files={},
             tokens=text.tokens,
             generation=text.generation,
             chat_template=text.chat_template,
-            licence=licence or _licence(card),
+            licence=wanted.licence or _licence(card),
             source=source.absolute().name,
         )
         with write_folder(target) as folder:
@@ -76,7 +67,7 @@ def export_model(
 def _write_model(folder: FolderWriter, manifest: Manifest, checkpoint: Checkpoint) -> None:
     with folder.file(DATA) as data:
         graph = Graph(data)
-        write_decoder(graph, manifest.shape, FORMATS[manifest.weights], checkpoint)
+        write_decoder(graph, manifest.shape, weight_format(manifest), checkpoint)
     folder.add(GRAPH, graph.serialise(manifest.architecture))
 
 
@@ -92,7 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m llmos_onnx.export", description=__doc__)
     parser.add_argument("source", type=Path, help="folder with config.json and safetensors")
     parser.add_argument("target", type=Path, help="the model folder to write; must not exist")
-    parser.add_argument("--weights", choices=WEIGHTS, default="fp32")
+    parser.add_argument("--format", "--weights", dest="weights", choices=WEIGHTS, default="fp32")
+    parser.add_argument("--block-size", type=int, help="q8, q4: inputs that share a scale: 16, 32, 64, 128")
+    parser.add_argument("--asymmetric", action="store_true", help="q8, q4: a zero point per block")
+    parser.add_argument("--search", action="store_true", help="q8, q4: search the scales of least squared error")
+    parser.add_argument("--accuracy-level", type=int, help="q8, q4: 4 rounds activations to 8 bits, 1 does not")
     parser.add_argument("--context", type=int, help="longest sequence in tokens (default: the model's own)")
     parser.add_argument("--name")
     parser.add_argument("--licence")

@@ -11,17 +11,15 @@ import attrs
 from llmos_kernel.services import Exporter, Progress
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
-from llmos_onnx.export import export_model
-from llmos_onnx.fields import nearest
+from llmos_onnx.export import export_checkpoint
+from llmos_onnx.options import ExportOptions
 
 api: Final = 1
 """The version of the exporter contract that this plugin speaks."""
 
-_OPTIONS: Final[Mapping[str, type]] = {"weights": str, "context": int, "name": str, "licence": str}
-
 
 class NativeExporter(Exporter):
-    """Writes model folders with `export_model`; options: ``weights``, ``context``, ``name``, ``licence``."""
+    """Writes model folders with `export_checkpoint`; options are the fields of `llmos_onnx.options.ExportOptions`."""
 
     def export(self, source: Path, target: Path, options: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
         """Write *target* from *source*; *progress* hears of bytes of weights.
@@ -29,13 +27,7 @@ class NativeExporter(Exporter):
         Returns the manifest as plain values.  Raises what `export_model` raises, and `InvalidArgument` for an option
         that is unknown or of the wrong type.
         """
-        given = {name: value for name, value in options.items() if value is not None}
-        for name, value in given.items():
-            expected = _OPTIONS[name].__name__ if name in _OPTIONS else f"one of the options {nearest(name, _OPTIONS)}"
-            if name not in _OPTIONS or type(value) is not _OPTIONS[name]:
-                message = f"option {name} is {value!r}, expected {expected}"
-                raise InvalidArgument(message, field=name, value=value, expected=expected)
-        manifest = export_model(source, target, progress=progress, **given)
+        manifest = export_checkpoint(source, target, ExportOptions.read(options), progress)
         facts = attrs.asdict(attrs.evolve(manifest, files={}))
         return facts | {"files": {name: attrs.asdict(entry) for name, entry in manifest.files.items()}}
 

@@ -28,6 +28,10 @@ REQUIRED: Final = (GRAPH, DATA, TOKENIZER)
 WEIGHTS: Final = ("fp32", "w8a8", "q8", "q4")
 """The weight formats that the native exporter writes."""
 KV_FORMATS: Final = ("float32",)
+BLOCK_SIZES: Final = (16, 32, 64, 128)
+"""How many inputs may share a scale in the formats that round block by block."""
+ACCURACY_LEVELS: Final = (1, 4)
+"""Values of `Blocks.accuracy_level`."""
 
 _MOST_BYTES: Final[Mapping[str, int]] = MappingProxyType(
     {GRAPH: 64 << 20, DATA: 64 << 30, TOKENIZER: 64 << 20, CARD: 1 << 20}
@@ -72,6 +76,20 @@ class Generation:
 
 
 @attrs.frozen(kw_only=True)
+class Blocks:
+    """How the weights of q8 and q4 were rounded."""
+
+    size: int = 64
+    """Inputs that share a scale, one of `BLOCK_SIZES`; less where a matrix's width is no multiple of it."""
+    symmetric: bool = True
+    """Zero is the middle of the integers; otherwise each block has a zero point of its own."""
+    search: bool = False
+    """Scales were searched for the least squared error, not taken from each block's extremes."""
+    accuracy_level: int = 4
+    """4: products round activations to 8 bits per block, which processors multiply fast; 1: they do not."""
+
+
+@attrs.frozen(kw_only=True)
 class Manifest:
     """Everything that is known of a model folder without opening its graph."""
 
@@ -79,6 +97,8 @@ class Manifest:
     shape: Shape
     weights: str
     """How matrices are stored and multiplied: one of `WEIGHTS`."""
+    blocks: Blocks | None = None
+    """How weights were rounded block by block; None for other formats, and where it was not recorded."""
     kv: str = "float32"
     """Element type of the key and value cache: one of `KV_FORMATS`."""
     files: Mapping[str, FileEntry] = attrs.field(converter=_frozen_files)
@@ -119,6 +139,7 @@ class Manifest:
             name=fields.text("name", 200),
             shape=shape,
             weights=fields.choice("weights", WEIGHTS),
+            blocks=_read_blocks(fields.inner("blocks")) if fields.has("blocks") else None,
             kv=fields.choice("kv", KV_FORMATS),
             files=_read_files(fields.inner("files")),
             tokens=_read_tokens(fields.inner("tokens"), shape.vocab),
@@ -146,6 +167,18 @@ def _read_entry(fields: Fields, most: int) -> FileEntry:
     if not _SHA256.fullmatch(digest):
         raise fields.refuse("sha256", "64 lower-case hexadecimal digits")
     return FileEntry(size=fields.integer("size", 0, most), sha256=digest)
+
+
+def _read_blocks(fields: Fields) -> Blocks:
+    fields.only(name.name for name in attrs.fields(Blocks))
+    size = fields.integer("size", 1, BLOCK_SIZES[-1])
+    level = fields.integer("accuracy_level", 0, ACCURACY_LEVELS[-1])
+    if size not in BLOCK_SIZES:
+        raise fields.refuse("size", f"one of {', '.join(map(str, BLOCK_SIZES))}")
+    if level not in ACCURACY_LEVELS:
+        raise fields.refuse("accuracy_level", f"one of {', '.join(map(str, ACCURACY_LEVELS))}")
+    symmetric, search = fields.flag("symmetric"), fields.flag("search")
+    return Blocks(size=size, symmetric=symmetric, search=search, accuracy_level=level)
 
 
 def _read_tokens(fields: Fields, vocab: int) -> SpecialTokens:

@@ -5,7 +5,7 @@ and the embedding table and the head of a tied model are one tensor.
 
     fp32   `Gemm`; exact
     w8a8   integers on both sides: activations with one scale per row of the batch, weights with one per output
-    q8 q4  `MatMulNBits`: weights of 8 or 4 bits with one scale per block of inputs, activations as they are
+    q8 q4  `MatMulNBits`: weights of 8 or 4 bits with one scale per block of inputs, activations of single precision
 
 ``DynamicQuantizeLinear`` and its kin are not used: they take one scale per batch, so that what a neighbour says would
 change a row's numbers.
@@ -22,6 +22,8 @@ import numpy as np
 
 from llmos_kernel.errors import InvalidArgument
 from llmos_onnx.graph import MICROSOFT, Graph
+from llmos_onnx.manifest import BLOCK_SIZES, Blocks, Manifest
+from llmos_onnx.quantise import Rounding, quantise_blocks, quantise_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -128,49 +130,64 @@ class BlockInt(Format):
     """Weights of *bits* (4 or 8) with one scale per block of inputs; activations stay single precision."""
 
     bits: int
+    blocks: Blocks = attrs.field(factory=Blocks)
 
     def linear(self, graph: Graph, x: str, matrix: Matrix, *, bias: str = "", zero_points: str = "zp_rows") -> str:
         """See `Format.linear`."""
-        size = block_size(matrix)
-        weights, scales = f"{matrix.name}.int{self.bits}", f"{matrix.name}.scale"
-        shape = (matrix.rows, matrix.columns // size, size * self.bits // 8)
-        if graph.has(weights):  # the table of a tied model, which has two dimensions
+        rounding = self._rounding(matrix)
+        shape = (matrix.rows, matrix.columns // rounding.size, rounding.size * self.bits // 8)
+        if graph.has(self._stored_name(matrix)):  # the table of a tied model, which has two dimensions
+            weights, *others = self._names(matrix)
             weights = graph.node("Reshape", [weights, graph.integers(*shape)])
         else:
-            self._store(graph, matrix, shape)
+            weights, *others = self._store(graph, matrix, shape)
         y = graph.node(
             "MatMulNBits",
-            [x, weights, scales],
+            [x, weights, *others],
             domain=MICROSOFT,
             K=matrix.columns,
             N=matrix.rows,
             bits=self.bits,
-            block_size=size,
-            accuracy_level=4,  # each row's activations may be rounded to 8 bits per block: finer than 4-bit weights
+            block_size=rounding.size,
+            accuracy_level=self.blocks.accuracy_level,
         )
         return graph.node("Add", [y, bias]) if bias else y
 
     def table(self, graph: Graph, ids: str, matrix: Matrix) -> str:
         """See `Format.table`."""
-        weights, scales = self._store(graph, matrix, (matrix.rows, matrix.columns * self.bits // 8))
+        weights, scales, *zeros = self._store(graph, matrix, (matrix.rows, matrix.columns * self.bits // 8))
         return graph.node(
             "GatherBlockQuantized",
-            [weights, ids, scales],
+            [weights, ids, scales, *zeros],
             domain=MICROSOFT,
             bits=self.bits,
-            block_size=block_size(matrix),
+            block_size=self._rounding(matrix).size,
             gather_axis=0,
             quantize_axis=1,
         )
 
-    def _store(self, graph: Graph, matrix: Matrix, shape: tuple[int, ...]) -> tuple[str, str]:
-        weights, scales = f"{matrix.name}.int{self.bits}", f"{matrix.name}.scale"
-        size = block_size(matrix)
-        found: list[Floats] = []
-        blocks = _collect((quantise_blocks(block, self.bits, size) for block in matrix.blocks()), found)
-        graph.stored(weights, np.uint8, shape, blocks)
-        graph.stored(scales, np.float32, (matrix.rows, matrix.columns // size), found)
-        return weights, scales
+    def _rounding(self, matrix: Matrix) -> Rounding:
+        blocks, size = self.blocks, block_size(matrix, self.blocks.size)
+        return Rounding(bits=self.bits, size=size, symmetric=blocks.symmetric, search=blocks.search)
+
+    def _stored_name(self, matrix: Matrix) -> str:
+        return f"{matrix.name}.int{self.bits}"
+
+    def _names(self, matrix: Matrix) -> list[str]:
+        zeros = [] if self.blocks.symmetric else [f"{matrix.name}.zero"]
+        return [self._stored_name(matrix), f"{matrix.name}.scale", *zeros]
+
+    def _store(self, graph: Graph, matrix: Matrix, shape: tuple[int, ...]) -> list[str]:
+        """Store integers, scales and, for asymmetric blocks, zero points; return their names."""
+        rounding, names = self._rounding(matrix), self._names(matrix)
+        count = matrix.columns // rounding.size
+        scales: list[Floats] = []
+        zeros: list[npt.NDArray[np.uint8]] = []
+        graph.stored(names[0], np.uint8, shape, _packed(matrix, rounding, scales, zeros))
+        graph.stored(names[1], np.float32, (matrix.rows, count), scales)
+        if not self.blocks.symmetric:
+            graph.stored(names[2], np.uint8, (matrix.rows, -(-count * self.bits // 8)), zeros)
+        return names
 
 
 FORMATS: Final[dict[str, Format]] = {
@@ -182,44 +199,36 @@ FORMATS: Final[dict[str, Format]] = {
 """Weight formats by the name that the manifest gives them."""
 
 
-def quantise_rows(block: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Return int8 ``[n, k]`` and scales ``[n]``: ``block ≈ integers * scale``, off by at most half a scale."""
-    scales = np.abs(block).max(axis=1) / np.float32(127)
-    scales[scales == 0] = 1
-    return np.rint(block / scales[:, None]).astype(np.int8), scales
+def weight_format(manifest: Manifest) -> Format:
+    """Return the format in which the folder of *manifest* stores its weights."""
+    form = FORMATS[manifest.weights]
+    if isinstance(form, BlockInt) and manifest.blocks is not None:
+        return attrs.evolve(form, blocks=manifest.blocks)
+    return form
 
 
-def quantise_blocks(block: Floats, bits: int, size: int) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """Return packed uint8 ``[n, k * bits / 8]`` and scales ``[n, k / size]`` for *bits* of 4 or 8.
+def block_size(matrix: Matrix, most: int) -> int:
+    """Return how many inputs share a scale: *most*, or the greatest smaller power of two that divides the width.
 
-    ``block ≈ (integers - 2 ** (bits - 1)) * scale``, off by at most half a scale.  With 4 bits the value of greatest
-    magnitude becomes -8, whatever its sign (as in ggml's Q4_0): that uses all sixteen levels; one value of the other
-    sign as great as that is off by a whole scale.  Two values share a byte, the first in its low half.
+    Raises `InvalidArgument` where the matrix's width is no multiple of 16.
     """
-    values = block.reshape(len(block), -1, size)
-    greatest = np.abs(values).argmax(axis=2, keepdims=True)
-    extreme = np.take_along_axis(values, greatest, axis=2)
-    scales = (extreme / -8 if bits == 4 else np.abs(extreme) / 127).astype(np.float32)
-    scales[scales == 0] = 1
-    middle = 1 << (bits - 1)
-    integers = np.clip(np.rint(values / scales) + middle, 0, (1 << bits) - 1).astype(np.uint8)
-    if bits == 4:
-        integers = integers[..., 0::2] | (integers[..., 1::2] << 4)
-    return integers.reshape(len(block), -1), scales[..., 0]
-
-
-def block_size(matrix: Matrix) -> int:
-    """Return how many inputs share a scale: 64, or 32 or 16 where the width asks for it.
-
-    Raises `InvalidArgument` where none of them divides the matrix's width.
-    """
-    size = next((size for size in (64, 32, 16) if matrix.columns % size == 0), None)
-    if size is None:
-        expected = f"fp32 or w8a8: {matrix.name} is {matrix.columns} wide, not a multiple of 16"
+    if matrix.columns % BLOCK_SIZES[0]:
+        expected = f"fp32 or w8a8: {matrix.name} is {matrix.columns} wide, not a multiple of {BLOCK_SIZES[0]}"
         raise InvalidArgument(
             f"weights are q4 or q8, expected {expected}", field="weights", value="q4", expected=expected
         )
-    return size
+    return max(size for size in BLOCK_SIZES if size <= most and matrix.columns % size == 0)
+
+
+def _packed(
+    matrix: Matrix, rounding: Rounding, scales: list[Floats], zeros: list[npt.NDArray[np.uint8]]
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield the integers of *matrix* block by block, and keep its *scales* and *zeros*."""
+    for block in matrix.blocks():
+        rounded = quantise_blocks(block, rounding)
+        scales.append(rounded.scales)
+        zeros.append(rounded.zeros)
+        yield rounded.packed
 
 
 def _collect(pairs: Iterator[tuple[npt.NDArray[Any], Floats]], scales: list[Floats]) -> Iterator[npt.NDArray[Any]]:

@@ -15,10 +15,25 @@ from llmos.cli._sampling import key_values
 from llmos_kernel.errors import InvalidArgument
 
 
+_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--format", "--weights", "weights"), {"help": "How weights are stored: fp32, w8a8, q8, q4, ..."}),
+    (("--block-size",), {"type": int, "help": "q8, q4: weights that share a scale."}),
+    (("--asymmetric",), {"is_flag": True, "help": "q8, q4: a zero point per block, for finer steps."}),
+    (("--search",), {"is_flag": True, "help": "q8, q4: search the scales of least error."}),
+)
+
+
+def _export_options(command: Any) -> Any:  # noqa: ANN401 - click's decorators are untyped this way
+    """Add the options that exporters share; what one of them does not know, it refuses."""
+    for names, how in reversed(_OPTIONS):
+        command = click.option(*names, **how)(command)
+    return command
+
+
 @click.command("export")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--weights", metavar="FORMAT", help="The weights' format, as the exporter names it: fp32, ...")
+@_export_options
 @click.option("--with", "exporter", default="native", show_default=True, metavar="NAME", help="Which exporter plugin.")
 @click.option(
     "-o", "--option", "given", multiple=True, metavar="KEY=VALUE", callback=key_values, help="For the exporter."
@@ -30,10 +45,10 @@ def command(
     /,
     source: Path,
     target: Path,
-    weights: str | None,
     exporter: str,
     given: dict[str, Any],
     as_json: bool,
+    **options: object,
 ) -> None:
     """Make the model folder TARGET from the checkpoint folder SOURCE."""
     if not source.is_dir():
@@ -44,7 +59,8 @@ def command(
         raise InvalidArgument(message, field="target", value=str(target), expected="a new folder")
     plugin = common.installed().exporter(exporter)
     with show_progress(quiet=as_json) as progress:
-        facts = plugin.export(source, target, given | ({"weights": weights} if weights else {}), progress)
+        named = {name: value for name, value in options.items() if value not in (None, False)}
+        facts = plugin.export(source, target, given | named, progress)
     if as_json:
         print_json(dict(facts))
     else:

@@ -17,7 +17,7 @@ from llmos_kernel.errors import InvalidArgument
 
 ADDING = """\b
 A model folder is made from a checkpoint, such as one from Hugging Face:
-  llmos export CHECKPOINT FOLDER --weights w8a8
+  llmos export CHECKPOINT FOLDER --format w8a8
   llmos models add FOLDER --name my-model
   llmos generate -m my-model 'Once upon a time'"""
 
