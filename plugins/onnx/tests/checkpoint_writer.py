@@ -54,8 +54,69 @@ _LLAMA3: Final = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 128,
 }
+_YARN: Final = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24}
+_LONGROPE: Final = {
+    "type": "longrope",
+    "short_factor": [1.0, 1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.7],
+    "long_factor": [1.0, 1.1, 1.3, 2.0, 4.0, 7.0, 9.0, 11.0],
+}
+# Caps and multipliers so far from one that logits without them are far off.
+_GEMMA2: Final = {
+    "hidden_activation": "gelu_pytorch_tanh",
+    "sliding_window": 12,
+    "query_pre_attn_scalar": 24,
+    "attn_logit_softcapping": 2.0,
+    "final_logit_softcapping": 3.0,
+}
+_GEMMA3: Final = {
+    "hidden_activation": "gelu_pytorch_tanh",
+    "sliding_window": 12,
+    "query_pre_attn_scalar": 24,
+    "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    "rope_local_base_freq": 100.0,
+}
+_GRANITE: Final = {
+    "embedding_multiplier": 3.0,
+    "attention_multiplier": 0.4,
+    "residual_multiplier": 0.3,
+    "logits_scaling": 5.0,
+}
 RECIPES: Final[Mapping[str, Recipe]] = {
     "nano": Recipe(),
+    "nano-yarn": Recipe(config={"rope_scaling": _YARN}),
+    "nano-dynamic": Recipe(config={"rope_scaling": {"type": "dynamic", "factor": 4.0}}),
+    "nano-smollm3": Recipe(
+        arch="smollm3", layers=4, config={"no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 12}
+    ),
+    "nano-phi3": Recipe(
+        arch="phi3", tied=False,
+        config={"rope_scaling": _LONGROPE, "original_max_position_embeddings": 32, "sliding_window": 24},
+    ),
+    "nano-phi4": Recipe(
+        arch="phi3", hidden=128, head_dim=32,
+        config={
+            "rope_scaling": _LONGROPE, "original_max_position_embeddings": 32, "partial_rotary_factor": 0.5,
+            "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
+        },
+    ),
+    "nano-gemma": Recipe(arch="gemma", head_dim=32, config={"hidden_act": "gelu"}),
+    "nano-gemma2": Recipe(arch="gemma2", layers=3, head_dim=32, config=_GEMMA2),
+    "nano-gemma3": Recipe(arch="gemma3_text", layers=7, head_dim=32, mlp=64, config=_GEMMA3),
+    "nano-granite": Recipe(arch="granite", config=_GRANITE),
+    "nano-olmo2": Recipe(arch="olmo2", tied=False),
+    "nano-olmo3": Recipe(
+        arch="olmo3", layers=4,
+        config={
+            "sliding_window": 12,
+            "rope_parameters": {
+                "full_attention": {**_YARN, "rope_theta": 5e5},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            },
+        },
+    ),
+    "nano-qwen2-mixed": Recipe(
+        arch="qwen2", config={"sliding_window": 12, "use_sliding_window": True, "max_window_layers": 1}
+    ),
     "nano-llama3": Recipe(tied=False, dtype="BF16", shards=2, config={"rope_scaling": _LLAMA3, "attention_bias": True}),
     "nano-mistral": Recipe(arch="mistral", tied=False, dtype="F16", config={"sliding_window": 12}),
     "nano-qwen2": Recipe(arch="qwen2", config={"sliding_window": 64, "max_window_layers": 2}),
@@ -82,7 +143,18 @@ _CLASSES: Final = {
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "granite": "GraniteForCausalLM",
+    "olmo2": "Olmo2ForCausalLM",
+    "olmo3": "Olmo3ForCausalLM",
 }
+_AROUND: Final = ("input", "post_attention", "pre_feedforward", "post_feedforward")
+_AFTER: Final = ("post_attention", "post_feedforward")
+_NORMS: Final = {"gemma2": _AROUND, "gemma3_text": _AROUND, "olmo2": _AFTER, "olmo3": _AFTER}
 _ITEM_BYTES: Final = {"F32": 4, "F16": 2, "BF16": 2}
 SPECIAL: Final = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
 """Tokens 0 to 3."""
@@ -123,6 +195,7 @@ def config(recipe: Recipe) -> dict[str, Any]:
         "tie_word_embeddings": recipe.tied,
         "bos_token_id": 0,
         "eos_token_id": 1,
+        "pad_token_id": 1,
         "torch_dtype": {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[recipe.dtype],
         **recipe.config,
     }
@@ -130,26 +203,35 @@ def config(recipe: Recipe) -> dict[str, Any]:
 
 def tensor_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     """Return the dimensions of each tensor by name, in the order of the file."""
-    queries, keys = recipe.heads * recipe.head_dim, recipe.kv_heads * recipe.head_dim
     found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (recipe.vocab, recipe.hidden)}
     found["model.norm.weight"] = (recipe.hidden,)
     if not recipe.tied:
         found["lm_head.weight"] = (recipe.vocab, recipe.hidden)
-    biased = {"q", "k", "v"} if recipe.arch == "qwen2" else set("qkvo" if recipe.config.get("attention_bias") else "")
     for layer in range(recipe.layers):
-        name = f"model.layers.{layer}."
-        for part, rows, columns in (
-            ("q", queries, recipe.hidden), ("k", keys, recipe.hidden), ("v", keys, recipe.hidden),
-            ("o", recipe.hidden, queries),
-        ):  # fmt: skip
-            found[f"{name}self_attn.{part}_proj.weight"] = (rows, columns)
-            if part in biased:
-                found[f"{name}self_attn.{part}_proj.bias"] = (rows,)
-        found[name + "mlp.gate_proj.weight"] = found[name + "mlp.up_proj.weight"] = (recipe.mlp, recipe.hidden)
-        found[name + "mlp.down_proj.weight"] = (recipe.hidden, recipe.mlp)
-        found[name + "input_layernorm.weight"] = found[name + "post_attention_layernorm.weight"] = (recipe.hidden,)
-        if recipe.arch == "qwen3":
-            found[name + "self_attn.q_norm.weight"] = found[name + "self_attn.k_norm.weight"] = (recipe.head_dim,)
+        found |= {f"model.layers.{layer}.{name}": shape for name, shape in _layer_shapes(recipe).items()}
+    return found
+
+
+def _layer_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    queries, keys = recipe.heads * recipe.head_dim, recipe.kv_heads * recipe.head_dim
+    rows = {"q": queries, "k": keys, "v": keys, "o": recipe.hidden}
+    gates = {"gate": recipe.mlp, "up": recipe.mlp}
+    if recipe.arch == "phi3":
+        rows, gates = {"qkv": queries + 2 * keys, "o": recipe.hidden}, {"gate_up": 2 * recipe.mlp}
+    biased = {"q", "k", "v"} if recipe.arch == "qwen2" else set("qkvo" if recipe.config.get("attention_bias") else "")
+    found: dict[str, tuple[int, ...]] = {}
+    for part, count in rows.items():
+        found[f"self_attn.{part}_proj.weight"] = (count, queries if part == "o" else recipe.hidden)
+        if part in biased:
+            found[f"self_attn.{part}_proj.bias"] = (count,)
+    found |= {f"mlp.{part}_proj.weight": (count, recipe.hidden) for part, count in gates.items()}
+    found["mlp.down_proj.weight"] = (recipe.hidden, recipe.mlp)
+    norms = _NORMS.get(recipe.arch, ("input", "post_attention"))
+    found |= {f"{norm}_layernorm.weight": (recipe.hidden,) for norm in norms}
+    if recipe.arch in ("qwen3", "gemma3_text"):
+        found["self_attn.q_norm.weight"] = found["self_attn.k_norm.weight"] = (recipe.head_dim,)
+    if recipe.arch.startswith("olmo"):
+        found |= {"self_attn.q_norm.weight": (queries,), "self_attn.k_norm.weight": (keys,)}
     return found
 
 
@@ -159,7 +241,8 @@ def tensors(recipe: Recipe, seed: int = 0) -> Iterator[tuple[str, Floats]]:
     for name, shape in tensor_shapes(recipe).items():
         values = rng.standard_normal(shape, dtype=np.float32)
         if name.endswith("norm.weight"):
-            yield name, 1 + np.float32(0.1) * values
+            # Gemma stores the weights of its norms less one.
+            yield name, np.float32(0.1) * values + (not recipe.arch.startswith("gemma"))
         else:
             yield name, values * np.float32(shape[-1] ** -0.5)
 

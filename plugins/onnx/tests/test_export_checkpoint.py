@@ -54,10 +54,14 @@ def refused(source: Path, kind: type[KernelError] = ModelUnavailable, **options:
         ("head_dim", 15),
         ("rms_norm_eps", -1),
         ("vocab_size", "many"),
-        ("rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
-        ("rope_scaling", {"type": "dynamic", "factor": 2.0}),
+        ("rope_scaling", {"rope_type": "proportional", "factor": 4.0}),
+        ("rope_scaling", {"rope_type": "yarn"}),
+        ("rope_scaling", {"type": "yarn", "factor": 2.0, "beta_fast": "quick"}),
+        ("rope_scaling", {"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 64}),
         ("rope_scaling", {"rope_type": "llama3", "factor": 2.0}),
         ("rope_parameters", {"rope_type": "longrope", "rope_theta": 1e4}),
+        ("rope_scaling", {"rope_type": "longrope", "long_factor": [1.0] * 7, "short_factor": [1.0] * 7}),
+        ("rope_scaling", {"type": "su", "long_factor": [1.0] * 8, "short_factor": [1.0] * 8}),
         ("rope_parameters", {"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
         ("partial_rotary_factor", 0.25),
         ("rope_interleaved", True),
@@ -179,13 +183,69 @@ def test_block_formats_say_which_matrix_is_too_narrow(tmp_path: Path) -> None:
     assert "model.embed_tokens.weight" in str(error)
 
 
-def test_a_window_that_only_some_layers_have_is_refused(tmp_path: Path) -> None:
-    """Qwen's mixture of windowed and full layers is named; within the window it does not matter."""
-    mixed = {"sliding_window": 32, "use_sliding_window": True, "max_window_layers": 1}
-    source = write_checkpoint(tmp_path / "source", attrs.evolve(RECIPES["nano-qwen2"], config=mixed))
+@pytest.mark.parametrize(
+    ("name", "changes", "field"),
+    [
+        ("nano-qwen2-mixed", {"layer_types": ["sliding_attention", "chunked_attention"]}, "layer_types"),
+        ("nano-qwen2-mixed", {"layer_types": ["sliding_attention"]}, "layer_types"),
+        ("nano-mistral", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+        ("nano-mistral", {"num_key_value_heads": None}, "num_key_value_heads"),
+        ("nano-gemma2", {"sliding_window_pattern": 3}, "sliding_window_pattern"),
+        ("nano-gemma2", {"hidden_activation": "gelu"}, "hidden_activation"),
+        ("nano-gemma2", {"final_logit_softcapping": -30.0}, "final_logit_softcapping"),
+        ("nano-gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ("nano-gemma3", {"rope_parameters": {"chunked_attention": {}}}, "rope_parameters"),
+        ("nano-smollm3", {"no_rope_layers": [1, 0]}, "no_rope_layers"),
+        ("nano-smollm3", {"no_rope_layers": [1, 0, 2, 0]}, "no_rope_layers"),
+        ("nano-phi3", {"partial_rotary_factor": 0.3}, "partial_rotary_factor"),
+        ("nano-phi4", {"partial_rotary_factor": 1.0}, "long_factor"),
+        ("nano-phi4", {"auto_map": {"AutoModelForCausalLM": "modeling_phi3_changed.Phi3ForCausalLM"}}, "auto_map"),
+        ("nano-granite", {"logits_scaling": 0}, "logits_scaling"),
+        ("nano-yarn", {"rope_scaling": {"type": "yarn", "factor": 4.0}, "rope_theta": 1.0}, "rope_theta"),
+    ],
+    ids=str,
+)
+def test_a_variation_that_an_architecture_does_not_have_is_named(
+    name: str, changes: dict[str, object], field: str, tmp_path: Path
+) -> None:
+    """What is right for one architecture is not guessed for another."""
+    source = write_checkpoint(tmp_path / "source", RECIPES[name])
+    edit(source / "config.json", **changes)
 
-    assert "config.json: max_window_layers" == refused(source).fields["field"]
-    assert 0 == export_model(source, tmp_path / "target", context=32).shape.window
+    assert field in str(refused(source).fields["field"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "mixtral", "num_local_experts": 8}, "mixture of experts"),
+        ({"model_type": "deepseek_v3", "kv_lora_rank": 512}, "not compressed"),
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, "gemma3_text"),
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, "text alone"),
+        ({"model_type": "gpt2"}, "llmos export --with optimum"),
+    ],
+    ids=str,
+)
+def test_another_kind_of_decoder_is_refused_with_the_way_out(
+    source: Path, changes: dict[str, object], reason: str
+) -> None:
+    """The error says what about the model is not written, and what would export it."""
+    edit(source / "config.json", **changes)
+
+    assert reason in str(refused(source).fields["expected"])
+
+
+def test_a_window_as_long_as_the_context_is_none(tmp_path: Path) -> None:
+    """Below the window every layer sees everything, but local layers still turn by their own rotation."""
+    qwen = write_checkpoint(tmp_path / "qwen", RECIPES["nano-qwen2-mixed"])
+    gemma = write_checkpoint(tmp_path / "gemma", RECIPES["nano-gemma3"])
+
+    shape = export_model(qwen, tmp_path / "qwen-model", context=12).shape
+    assert (0, ()) == (shape.window, shape.global_layers)
+
+    shape = export_model(gemma, tmp_path / "gemma-model", context=12).shape
+    assert (0, (5,)) == (shape.window, shape.global_layers)
+    assert (100.0, 1e4) == tuple(rope.theta for layer in (4, 5) if (rope := shape.layer_rope(layer)))
 
 
 def test_the_manifest_says_what_the_checkpoint_said(source: Path, tmp_path: Path) -> None:

@@ -14,24 +14,30 @@ from hypothesis import strategies as st
 from llmos_kernel.errors import ModelUnavailable
 from llmos_onnx.folder import read_manifest
 from llmos_onnx.manifest import BLOCK_SIZES, WEIGHTS, Blocks, FileEntry, Generation, Manifest, SpecialTokens
-from llmos_onnx.shape import ARCHITECTURES, Rope, Shape
+from llmos_onnx.shape import ACTIVATIONS, ARCHITECTURES, NORMS, SCALINGS, Rope, Scales, Shape
 
+FLAGS = ("tied", "qk_norm", "qkv_bias", "out_bias", "mlp_bias", "wide_qk_norm", "norm_offset", "packed")
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 entries = st.builds(FileEntry, size=st.integers(0, 1 << 20), sha256=digests)
 ropes = st.builds(
     Rope,
     theta=st.floats(1, 1e9),
-    scaling=st.sampled_from(["none", "linear", "llama3"]),
+    scaling=st.sampled_from([name for name in SCALINGS if name != "longrope"]),
     factor=st.floats(1, 64),
     original_context=st.integers(1, 131072),
-)
+    beta_fast=st.floats(1, 64),
+    truncate=st.booleans(),
+    magnitude=st.floats(0.1, 10),
+    width=st.sampled_from([0, 16]),
+) | st.builds(Rope, scaling=st.just("longrope"), factors=st.just((1.0, 1.5) * 4), width=st.just(16))
+layers = st.sets(st.integers(0, 511), max_size=4).map(lambda found: tuple(sorted(found)))
 shapes = st.builds(
-    lambda kv_heads, shared, half, **others: Shape(
-        heads=kv_heads * shared, kv_heads=kv_heads, head_dim=2 * half, window=0, norm_eps=1e-6, **others
+    lambda kv_heads, shared, sixteens, **others: Shape(
+        heads=kv_heads * shared, kv_heads=kv_heads, head_dim=16 * sixteens, window=0, norm_eps=1e-6, **others
     ),
     kv_heads=st.integers(1, 16),
     shared=st.integers(1, 8),
-    half=st.integers(1, 128),
+    sixteens=st.integers(1, 16),
     architecture=st.sampled_from(ARCHITECTURES),
     vocab=st.integers(100, 1 << 20),
     hidden=st.integers(1, 1 << 16),
@@ -39,7 +45,13 @@ shapes = st.builds(
     mlp=st.integers(1, 1 << 16),
     context=st.integers(1, 131072),
     rope=ropes,
-    **{name: st.booleans() for name in ("tied", "qk_norm", "qkv_bias", "out_bias", "mlp_bias")},
+    norms=st.sampled_from(NORMS),
+    activation=st.sampled_from(ACTIVATIONS),
+    local_rope=st.none() | ropes,
+    global_layers=layers,
+    unrotated_layers=layers,
+    scales=st.builds(Scales, embedding=st.floats(0.1, 100), logits_cap=st.floats(0, 100)),
+    **{name: st.booleans() for name in FLAGS},
 )
 optional_ids = st.none() | st.integers(0, 99)
 manifests = st.builds(
@@ -79,6 +91,21 @@ values = st.recursive(
 def test_a_manifest_survives_its_file(manifest: Manifest) -> None:
     """Reading what was written gives the same record."""
     assert manifest == Manifest.from_json(manifest.to_json(), model="any")
+
+
+def test_a_manifest_that_knows_of_no_variations_has_none(model_folder: Callable[..., Path]) -> None:
+    """Folders that older releases wrote stay what they are."""
+    manifest = read_manifest(model_folder("nano", "fp32"))
+    written = json.loads(manifest.to_json())
+    older = (
+        "architecture vocab hidden layers heads kv_heads head_dim mlp context norm_eps rope tied qk_norm qkv_bias "
+        "out_bias mlp_bias window"
+    ).split()
+    written["shape"] = {name: written["shape"][name] for name in older}
+    turns = "theta scaling factor low_freq_factor high_freq_factor original_context".split()
+    written["shape"]["rope"] = {name: written["shape"]["rope"][name] for name in turns}
+
+    assert manifest == Manifest.from_json(json.dumps(written).encode(), model="any")
 
 
 @given(st.binary(max_size=200))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from llmos_onnx.export import export_model
 from plugins.onnx.tests.checkpoint_writer import NANO
 from plugins.onnx.tests.plain_loop import PlainLoop
 
@@ -30,7 +31,7 @@ def answers() -> Answers:
 
 @pytest.mark.parametrize("name", NANO)
 def test_logits_equal_those_of_transformers(name: str, answers: Answers, model_folder: Callable[..., Path]) -> None:
-    """Single precision logits at every third position are within 1e-4 of transformers', relative to the largest."""
+    """Single precision logits at every eighth position are within 1e-4 of transformers', relative to the largest."""
     expected = answers[f"{name}.logits"]
 
     found = PlainLoop(model_folder(name, "fp32")).logits(answers[f"{name}.prompt"].tolist())
@@ -49,3 +50,17 @@ def test_greedy_tokens_equal_those_of_transformers(
     found = PlainLoop(model_folder(name, "fp32")).greedy(answers[f"{name}.prompt"].tolist(), len(expected))
 
     assert expected == found
+
+
+@pytest.mark.parametrize("name", ["nano-phi3", "nano-phi4", "nano-dynamic", "nano-gemma3"])
+def test_a_short_export_computes_what_transformers_computes_of_short_prompts(
+    name: str, answers: Answers, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Exported for no more than the original context, a stretched model turns by the factors for short sequences."""
+    expected = answers[f"{name}.short"]
+    prompt = answers[f"{name}.prompt"].tolist()[:30]
+    export_model(checkpoint(name), tmp_path / "model", context=32)
+
+    found = PlainLoop(tmp_path / "model", room=32).logits(prompt)[-1:]
+
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()

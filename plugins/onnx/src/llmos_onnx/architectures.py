@@ -10,18 +10,20 @@ from typing import Final
 import attrs
 
 from llmos_kernel.errors import InvalidArgument
-from llmos_onnx.fields import Fields
-from llmos_onnx.shape import ARCHITECTURES, MAX_CONTEXT, MAX_LAYERS, MAX_VOCAB, Rope, Shape
+from llmos_onnx.fields import Fields, nearest
+from llmos_onnx.rope_config import RopeSource
+from llmos_onnx.shape import ARCHITECTURES, MAX_CONTEXT, MAX_HEAD, MAX_LAYERS, MAX_VOCAB, Rope, Scales, Shape
 
 _MAX_WIDTH: Final = 1 << 20
 _LARGEST: Final = 1 << 40
+_TANH_GELU: Final = "gelu_pytorch_tanh"
+_LOCAL, _GLOBAL = "sliding_attention", "full_attention"
 
 # Keys that change the numbers in ways that the graph does not know, and the values with which they change nothing.
 _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
-    "auto_map": (None,),  # needs code from the checkpoint, which is never run
     "quantization_config": (None,),
-    "partial_rotary_factor": (None, 1, 1.0),
     "rope_interleaved": (None, False),
+    "use_bidirectional_attention": (None, False),
 }
 
 
@@ -30,6 +32,9 @@ class _Family:
     """How one ``model_type`` differs from plain Llama."""
 
     qk_norm: bool = False
+    wide_qk_norm: bool = False
+    norms: str = "before"
+    packed: bool = False
     qkv_bias: bool = False
     """Queries, keys and values always have a bias, whatever ``attention_bias`` says."""
     attention_bias: bool = False
@@ -38,17 +43,83 @@ class _Family:
     """``mlp_bias`` is read."""
     head_dim: int = 0
     """Head width where the file gives none; 0 is ``hidden_size / num_attention_heads``."""
-    window_switch: bool = False
-    """``sliding_window`` counts only with ``use_sliding_window``."""
+    own_kv_heads: bool = False
+    """Where ``num_key_value_heads`` is absent, it is not the number of query heads: the file must say it."""
+    norm_eps: float = 1e-6
+    theta: float = 10_000.0
+    tied: bool = False
+    """``tie_word_embeddings`` where the file does not say."""
+    code: tuple[str, ...] = ()
+    """Classes that ``auto_map`` may name: their code is never run, this module knows what it does."""
+    partial_rotary: bool = False
     windowed: bool = False
     """``sliding_window`` is read."""
+    window_switch: bool = False
+    """``sliding_window`` counts only with ``use_sliding_window``."""
+    window: int = 0
+    """``sliding_window`` where the file gives none; 0 is no window."""
+    period: int = 0
+    """Each layer of this number is global, the others are local, unless ``layer_types`` says otherwise."""
+    no_rope: bool = False
+    """``no_rope_layers`` is read."""
+    local_rope: bool = False
+    """Local layers are turned by a rotation of their own."""
+    local_theta: float = 0.0
+    """Its base where the file gives none; 0 is that of the other layers."""
+    gemma: bool = False
+    """Norm weights less one, scaled embeddings, GELU."""
+    query_scalar: bool = False
+    """Attention is scaled and capped by ``query_pre_attn_scalar`` and its kin (Gemma 2)."""
+    caps: tuple[float, float] = (0.0, 0.0)
+    """Caps of attention and logits where the file does not speak of them."""
+    multipliers: bool = False
+    """``embedding_multiplier`` and its kin are read (Granite)."""
 
 
+_QWEN: Final = _Family(own_kv_heads=True, windowed=True, window_switch=True, window=4096)
+_GEMMA: Final = _Family(gemma=True, tied=True, head_dim=256, attention_bias=True, own_kv_heads=True)
+_OLMO: Final = _Family(wide_qk_norm=True, norms="after", attention_bias=True, norm_eps=1e-5)
 _FAMILIES: Final[dict[str, _Family]] = {
     "llama": _Family(attention_bias=True, mlp_bias=True),
-    "mistral": _Family(windowed=True),
-    "qwen2": _Family(qkv_bias=True, windowed=True, window_switch=True),
-    "qwen3": _Family(qk_norm=True, attention_bias=True, head_dim=128, windowed=True, window_switch=True),
+    "mistral": _Family(own_kv_heads=True, windowed=True, window=4096),
+    "qwen2": attrs.evolve(_QWEN, qkv_bias=True),
+    "qwen3": attrs.evolve(_QWEN, qk_norm=True, attention_bias=True, head_dim=128),
+    "smollm3": _Family(
+        attention_bias=True,
+        mlp_bias=True,
+        own_kv_heads=True,
+        theta=2e6,
+        tied=True,
+        windowed=True,
+        window_switch=True,
+        no_rope=True,
+    ),
+    "phi3": _Family(
+        packed=True,
+        norm_eps=1e-5,
+        windowed=True,
+        partial_rotary=True,
+        code=("configuration_phi3.Phi3Config", "modeling_phi3.Phi3ForCausalLM"),
+    ),
+    "gemma": _GEMMA,
+    "gemma2": attrs.evolve(
+        _GEMMA, norms="around", windowed=True, window=4096, period=2, query_scalar=True, caps=(50.0, 30.0)
+    ),
+    "gemma3_text": attrs.evolve(
+        _GEMMA,
+        norms="around",
+        qk_norm=True,
+        windowed=True,
+        window=4096,
+        period=6,
+        query_scalar=True,
+        theta=1e6,
+        local_rope=True,
+        local_theta=1e4,
+    ),
+    "granite": _Family(attention_bias=True, mlp_bias=True, multipliers=True),
+    "olmo2": _OLMO,
+    "olmo3": attrs.evolve(_OLMO, windowed=True, window=4096, period=4, theta=5e5, local_rope=True),
 }
 
 
@@ -58,37 +129,90 @@ def read_shape(config: Fields, *, context: int | None = None) -> Shape:
     Without *context* the model's own longest context is taken, at most `MAX_CONTEXT`.  Raises `ModelUnavailable` naming
     the key of ``config.json`` that cannot be done, and `InvalidArgument` for a *context* that the model does not have.
     """
-    family = _FAMILIES[config.choice("model_type", ARCHITECTURES)]
-    for name, neutral in _NEUTRAL.items():
-        if config.values.get(name) not in neutral:
-            raise config.refuse(name, " or ".join(repr(value) for value in neutral))
-    config.choice("hidden_act", ("silu",), default="silu")
+    family = _family(config)
+    shape = _layered(config, family, _sized(config, family, _context(config, context)))
+    shape.check(config)
+    return shape
+
+
+def _sized(config: Fields, family: _Family, context: int) -> Shape:
+    """Return the sizes, and what the family determines by itself."""
     hidden = config.integer("hidden_size", 1, _MAX_WIDTH)
     heads = config.integer("num_attention_heads", 1, 4096)
-    length = _context(config, context)
-    layers = config.integer("num_hidden_layers", 1, MAX_LAYERS)
     bias = family.attention_bias and config.flag("attention_bias", default=False)
-    shape = Shape(
+    return Shape(
         architecture=config.text("model_type", 20),
         vocab=config.integer("vocab_size", 1, MAX_VOCAB),
         hidden=hidden,
-        layers=layers,
+        layers=config.integer("num_hidden_layers", 1, MAX_LAYERS),
         heads=heads,
-        kv_heads=config.integer("num_key_value_heads", 1, 4096, default=heads),
-        head_dim=config.integer("head_dim", 2, 4096, default=family.head_dim or hidden // heads),
+        kv_heads=config.integer("num_key_value_heads", 1, 4096, default=None if family.own_kv_heads else heads),
+        head_dim=config.integer("head_dim", 2, MAX_HEAD, default=family.head_dim or hidden // heads),
         mlp=config.integer("intermediate_size", 1, _MAX_WIDTH),
-        context=length,
-        norm_eps=config.number("rms_norm_eps", 0.0, 1.0, default=1e-6),
-        rope=_rope(config),
-        tied=config.flag("tie_word_embeddings", default=False),
+        context=context,
+        norm_eps=config.number("rms_norm_eps", 0.0, 1.0, default=family.norm_eps),
+        rope=Rope(),
+        tied=config.flag("tie_word_embeddings", default=family.tied),
         qk_norm=family.qk_norm,
         qkv_bias=family.qkv_bias or bias,
         out_bias=bias,
         mlp_bias=family.mlp_bias and config.flag("mlp_bias", default=False),
-        window=_window(config, family, layers, length),
+        window=0,
+        wide_qk_norm=family.wide_qk_norm,
+        norms=family.norms,
+        norm_offset=family.gemma,
+        packed=family.packed,
+        activation=_activation(config, family),
+        scales=_scales(config, family, hidden),
     )
-    shape.check(config)
-    return shape
+
+
+def _layered(config: Fields, family: _Family, shape: Shape) -> Shape:
+    """Add to *shape* how its layers turn, and what they see."""
+    rope, local_rope = _ropes(config, family, shape)
+    unrotated = _unrotated(config, family, shape.layers)
+    window, global_layers = _windows(config, family, shape.layers, unrotated)
+    if window >= shape.context:
+        window = 0
+    return attrs.evolve(
+        shape,
+        rope=rope,
+        local_rope=local_rope,
+        unrotated_layers=unrotated,
+        window=window,
+        global_layers=global_layers if window or local_rope else (),
+    )
+
+
+def _family(config: Fields) -> _Family:
+    """Return the family of the checkpoint, and refuse what no family can say."""
+    kind = config.values.get("model_type")
+    if not isinstance(kind, str) or kind not in _FAMILIES:
+        raise config.refuse("model_type", _instead(config))
+    for name, neutral in _NEUTRAL.items():
+        if config.values.get(name) not in neutral:
+            raise config.refuse(name, " or ".join(repr(value) for value in neutral))
+    family = _FAMILIES[kind]
+    code = config.values.get("auto_map")
+    # A checkpoint from before its architecture was known everywhere brings code along; other code means other numbers.
+    named = code.values() if isinstance(code, dict) else ()
+    if code is not None and not (named and all(str(name).split("--")[-1] in family.code for name in named)):
+        raise config.refuse("auto_map", "absent: code of a checkpoint is never run")
+    return family
+
+
+def _instead(config: Fields) -> str:
+    """Return what would be right in place of an architecture that is not written."""
+    signs = {
+        "text_config": "a model of text alone, not one that wraps it",
+        "num_local_experts": "a dense model, not a mixture of experts",
+        "num_experts": "a dense model, not a mixture of experts",
+        "n_routed_experts": "a dense model, not a mixture of experts",
+        "kv_lora_rank": "keys and values that are not compressed",
+    }
+    why = next((f" ({text})" for name, text in signs.items() if config.has(name)), "")
+    known = nearest(str(config.values.get("model_type")), ARCHITECTURES)
+    return f"one of {known}{why}; for others: llmos export --with optimum"
 
 
 def _context(config: Fields, wanted: int | None) -> int:
@@ -103,47 +227,104 @@ def _context(config: Fields, wanted: int | None) -> int:
     return wanted
 
 
-def _rope(config: Fields) -> Rope:
-    """Read the rotation: ``rope_parameters``, or in older files ``rope_theta`` beside ``rope_scaling``."""
-    newer = config.has("rope_parameters")
-    has_any = newer or config.has("rope_scaling")
-    inner = config.inner("rope_parameters" if newer else "rope_scaling") if has_any else attrs.evolve(config, values={})
-    theta = (inner if inner.has("rope_theta") else config).number("rope_theta", 1.0, 1e12, default=10_000.0)
-    if inner.values.get("partial_rotary_factor") not in _NEUTRAL["partial_rotary_factor"]:
-        raise inner.refuse("partial_rotary_factor", "1.0")
-    key = "rope_type" if inner.has("rope_type") else "type"
-    kind = inner.choice(key, ("default", "linear", "llama3"), default="default")
-    if kind == "default":
-        return Rope(theta=theta)
-    factor = inner.number("factor", 1.0, 1e6)
-    if kind == "linear":
-        return Rope(theta=theta, scaling=kind, factor=factor)
-    low = inner.number("low_freq_factor", 1e-3, 1e6)
-    high = inner.number("high_freq_factor", 1e-3, 1e6)
-    if high <= low:
-        raise inner.refuse("high_freq_factor", f"more than low_freq_factor ({low:g})")
-    original = inner.integer("original_max_position_embeddings", 1, MAX_CONTEXT)
-    return Rope(
-        theta=theta,
-        scaling=kind,
-        factor=factor,
-        low_freq_factor=low,
-        high_freq_factor=high,
-        original_context=original,
+def _activation(config: Fields, family: _Family) -> str:
+    if not family.gemma:
+        config.choice("hidden_act", ("silu",), default="silu")
+        return "silu"
+    # The first Gemma's files say "gelu" and mean the tanh form; its later files and successors say so.
+    if config.values["model_type"] == "gemma":
+        config.choice("hidden_act", (_TANH_GELU, "gelu"), default=_TANH_GELU)
+    config.choice("hidden_activation", (_TANH_GELU,), default=_TANH_GELU)
+    return "gelu"
+
+
+def _ropes(config: Fields, family: _Family, shape: Shape) -> tuple[Rope, Rope | None]:
+    """Return how global layers turn, and how local ones do where that differs."""
+    source = RopeSource(
+        config=config,
+        head_dim=shape.head_dim,
+        context=shape.context,
+        theta=family.theta,
+        partial=family.partial_rotary,
+        longrope=family.packed,
     )
+    if not family.local_rope:
+        return source.read(), None
+    if family.local_theta:
+        return source.read_kinds(local_theta=config.number("rope_local_base_freq", 1.001, 1e12, family.local_theta))
+    return source.read_kinds(local_theta=source.base)
 
 
-def _window(config: Fields, family: _Family, layers: int, context: int) -> int:
-    """Return the sliding window in tokens, 0 where none is used within *context*."""
+def _unrotated(config: Fields, family: _Family, layers: int) -> tuple[int, ...]:
+    """Return the layers without rotary positions."""
+    if not family.no_rope:
+        return ()
+    if config.has("no_rope_layers"):
+        rotated = config.integers("no_rope_layers", 0, 1, most=MAX_LAYERS)  # the name lies: 1 is a layer that turns
+        if len(rotated) < layers:
+            raise config.refuse("no_rope_layers", f"one number for each of the {layers} layers")
+        return tuple(layer for layer in range(layers) if not rotated[layer])
+    interval = config.integer("no_rope_layer_interval", 1, MAX_LAYERS, default=4)
+    return tuple(range(interval - 1, layers, interval))
+
+
+def _windows(config: Fields, family: _Family, layers: int, unrotated: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Return the sliding window in tokens, 0 for none, and the layers that it does not bind."""
     used = family.windowed and (not family.window_switch or config.flag("use_sliding_window", default=False))
-    if not used or not config.has("sliding_window"):
-        return 0
-    window = config.integer("sliding_window", 1, _LARGEST)
-    if window >= context:
-        return 0
-    if family.window_switch and config.integer("max_window_layers", 0, _LARGEST, default=28) > 0:
-        raise config.refuse("max_window_layers", f"0 (every layer windowed), or context={window}: below it all is seen")
+    given = "sliding_window" not in config.values or config.has("sliding_window")
+    if not used or not given:
+        return 0, _global_layers(config, family, layers, unrotated) if family.local_rope else ()
+    if not family.window and not config.has("sliding_window"):
+        return 0, ()
+    window = config.integer("sliding_window", 1, _LARGEST, default=family.window)
+    return window, _global_layers(config, family, layers, unrotated)
+
+
+def _global_layers(config: Fields, family: _Family, layers: int, unrotated: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the layers that see the whole sequence: by ``layer_types``, or by the family's own pattern."""
     kinds = config.values.get("layer_types")
-    if kinds is not None and kinds != ["sliding_attention"] * layers:
-        raise config.refuse("layer_types", f"'sliding_attention' for each of the {layers} layers")
-    return window
+    if kinds is not None:
+        return _by_type(config, family, kinds, layers)
+    if family.no_rope:
+        return tuple(layer for layer in range(layers) if layer not in unrotated)
+    if family.window_switch:
+        return tuple(range(min(layers, config.integer("max_window_layers", 0, _LARGEST, default=28))))
+    if not family.period:
+        return ()
+    period = config.integer("sliding_window_pattern", 1, MAX_LAYERS, default=family.period)
+    if period != family.period and not family.qk_norm:
+        raise config.refuse("sliding_window_pattern", str(family.period))
+    return tuple(range(period - 1, layers, period))
+
+
+def _by_type(config: Fields, family: _Family, kinds: object, layers: int) -> tuple[int, ...]:
+    known = (_LOCAL, _GLOBAL) if family.period or family.window_switch else (_LOCAL,)
+    if not isinstance(kinds, list) or len(kinds) < layers or any(kind not in known for kind in kinds[:layers]):
+        raise config.refuse("layer_types", f"{' or '.join(map(repr, known))} for each of the {layers} layers")
+    return tuple(layer for layer in range(layers) if kinds[layer] == _GLOBAL)
+
+
+def _scales(config: Fields, family: _Family, hidden: int) -> Scales:
+    if family.multipliers:
+        return Scales(
+            embedding=config.number("embedding_multiplier", 1e-6, 1e6, default=1.0),
+            attention=config.number("attention_multiplier", 1e-6, 1e6, default=1.0),
+            residual=config.number("residual_multiplier", 1e-6, 1e6, default=1.0),
+            logits=1 / config.number("logits_scaling", 1e-6, 1e6, default=1.0),
+        )
+    if not family.gemma:
+        return Scales()
+    scales = Scales(embedding=hidden**0.5)
+    if not family.query_scalar:
+        return scales
+    attention = config.number("query_pre_attn_scalar", 1e-6, 1e6, default=256.0) ** -0.5
+    names = ("attn_logit_softcapping", "final_logit_softcapping")
+    caps = [_cap(config, name, default) for name, default in zip(names, family.caps, strict=True)]
+    return attrs.evolve(scales, attention=attention, attention_cap=caps[0], logits_cap=caps[1])
+
+
+def _cap(config: Fields, name: str, default: float) -> float:
+    """Return a cap; null is none, and an absent key the *default*."""
+    if config.has(name):
+        return config.number(name, 1e-3, 1e6)
+    return 0.0 if name in config.values else default

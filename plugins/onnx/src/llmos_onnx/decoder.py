@@ -1,13 +1,15 @@
-"""The decoder of the Llama family as a graph: one function per block, composed by `write_decoder`."""
+"""Decoders of the Llama kind as a graph: one function per block, composed by `write_decoder`.
+
+What sets one architecture apart from another are fields of `Shape`; no block asks for an architecture by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
-from llmos_onnx.graph import MICROSOFT, Graph, cache_names, signature
+from llmos_onnx.graph import MICROSOFT, Attribute, Graph, cache_names, signature
 from llmos_onnx.rope import tables
 
 if TYPE_CHECKING:
@@ -51,22 +53,75 @@ class _Writer:
         """Store the vectors *names* as one constant."""
         return self.graph.constant(names[0], self.weights.vector(*names))
 
+    def norm_weights(self, name: str) -> str:
+        """Store the weights of the norm *name*."""
+        values = self.weights.vector(name)
+        return self.graph.constant(name, values + 1 if self.shape.norm_offset else values)
+
     def norm(self, x: str, name: str) -> str:
         """Divide each row of *x* by its root mean square and multiply by the weights *name*."""
-        inputs = [x, self.vector(name)]
+        inputs = [x, self.norm_weights(name)]
         return self.graph.node("SimplifiedLayerNormalization", inputs, axis=-1, epsilon=self.shape.norm_eps)
 
-    def add_and_norm(self, x: str, residual: str, name: str) -> tuple[str, str]:
-        """Return the norm of ``x + residual``, and the sum itself."""
-        normed, total = f"{name}:normed", f"{name}:residual"
-        self.graph.node_into(
+    def scaled(self, x: str, name: str, factor: float) -> str:
+        """Multiply *x* by *factor*, kept as the constant *name*."""
+        return x if factor == 1 else self.graph.node("Mul", [x, self.graph.scalar(name, factor)])
+
+    def capped(self, x: str, name: str, cap: float) -> str:
+        """Return ``cap * tanh(x / cap)``; *x* itself for a cap of 0."""
+        if not cap:
+            return x
+        return self.scaled(self.graph.node("Tanh", [self.scaled(x, f"{name}_inverse", 1 / cap)]), name, cap)
+
+
+class _Stream:
+    """The residual stream: blocks read it and add to it.
+
+    What a block adds is held back until the next one reads, because sum and norm are one node together.
+    """
+
+    def __init__(self, writer: _Writer, value: str) -> None:
+        self._writer = writer
+        self._value = value
+        self._added = ""
+
+    def read(self, norm: str) -> str:
+        """Return the stream as a block reads it: normalised by the weights *norm*, or as it is where that is empty."""
+        if not norm:
+            return self.value()
+        if not self._added:
+            return self._writer.norm(self._value, norm)
+        normed, total = f"{norm}:normed", f"{norm}:residual"
+        self._writer.graph.node_into(
             "SkipSimplifiedLayerNormalization",
-            [x, residual, self.vector(name)],
+            [self._added, self._value, self._writer.norm_weights(norm)],
             [normed, "", "", total],
             domain=MICROSOFT,
-            epsilon=self.shape.norm_eps,
+            epsilon=self._writer.shape.norm_eps,
         )
-        return normed, total
+        self._value, self._added = total, ""
+        return normed
+
+    def add(self, x: str, norm: str) -> None:
+        """Add what a block made of it, normalised by the weights *norm* where it is not empty."""
+        x = self._writer.norm(x, norm) if norm else x
+        self._added = self._writer.scaled(x, "residual_scale", self._writer.shape.scales.residual)
+
+    def value(self) -> str:
+        """Return the stream itself."""
+        if self._added:
+            self._value, self._added = self._writer.graph.node("Add", [self._added, self._value]), ""
+        return self._value
+
+
+# Before and after attention, before and after the feed-forward layer: the names of the norms that stand there.
+_NORMS: Final = {
+    "before": ("input_layernorm", "", "post_attention_layernorm", ""),
+    "after": ("", "post_attention_layernorm", "", "post_feedforward_layernorm"),
+    "around": (
+        "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+    ),
+}  # fmt: skip
 
 
 def write_decoder(graph: Graph, shape: Shape, form: Format, weights: Weights) -> None:
@@ -77,16 +132,13 @@ def write_decoder(graph: Graph, shape: Shape, form: Format, weights: Weights) ->
     writer = _Writer(graph, shape, form, weights)
     graph.declare(*signature(shape, zero_points=form.zero_points))
     ids = graph.node("Reshape", ["input_ids", graph.integers(-1)])
-    residual = form.table(graph, ids, weights.matrix(EMBEDDING))
-    x = writer.norm(residual, _layer(0) + "input_layernorm.weight")
+    embedded = form.table(graph, ids, weights.matrix(EMBEDDING))
+    stream = _Stream(writer, writer.scaled(embedded, "embedding_scale", shape.scales.embedding))
     for layer in range(shape.layers):
-        name = _layer(layer)
-        x = _attention(writer, x, layer)
-        x, residual = writer.add_and_norm(x, residual, name + "post_attention_layernorm.weight")
-        x = _feed_forward(writer, x, name + "mlp.")
-        if layer + 1 < shape.layers:
-            x, residual = writer.add_and_norm(x, residual, _layer(layer + 1) + "input_layernorm.weight")
-    _head(writer, graph.node("Add", [x, residual]))
+        norms = [f"{_layer(layer)}{norm}.weight" if norm else "" for norm in _NORMS[shape.norms]]
+        stream.add(_attention(writer, stream.read(norms[0]), layer), norms[1])
+        stream.add(_feed_forward(writer, stream.read(norms[2]), _layer(layer) + "mlp."), norms[3])
+    _head(writer, stream.value())
 
 
 def _layer(layer: int) -> str:
@@ -96,41 +148,46 @@ def _layer(layer: int) -> str:
 def _attention(writer: _Writer, x: str, layer: int) -> str:
     """Queries, keys and values in one product; rotation, cache and attention in one node; then the output product."""
     graph, shape, name = writer.graph, writer.shape, _layer(layer) + "self_attn."
-    projections = [f"{name}{kind}_proj" for kind in "qkv"]
-    packed = writer.linear(x, *projections, bias=shape.qkv_bias)
-    if shape.qk_norm:
-        inputs = _normed_heads(writer, packed, name)
+    packed = writer.linear(x, *(name + part for part in _QKV[shape.packed]), bias=shape.qkv_bias)
+    if shape.qk_norm or shape.wide_qk_norm:
+        inputs = _normed(writer, packed, name)
     else:
         inputs = [_by_row(graph, packed, shape.queries + 2 * shape.keys), "", ""]
     past_k, past_v, present_k, present_v = cache_names(layer)
-    cosines, sines = _rotation(graph, shape)
-    attributes: dict[str, int] = {"local_window_size": shape.window} if shape.window else {}
+    rotation, attributes = _rotation(graph, shape, layer)
     graph.node_into(
         "GroupQueryAttention",
-        [*inputs, past_k, past_v, "seqlens_k", "total", cosines, sines],
+        [*inputs, past_k, past_v, "seqlens_k", "total", *rotation],
         [f"{name}out", present_k, present_v],
         domain=MICROSOFT,
         num_heads=shape.heads,
         kv_num_heads=shape.kv_heads,
-        scale=shape.head_dim**-0.5,
-        do_rotary=1,
-        rotary_interleaved=0,
+        scale=shape.scales.attention or shape.head_dim**-0.5,
         **attributes,
+        **_limits(shape, layer),
     )
     rows = graph.node("Reshape", [f"{name}out", graph.integers(-1, shape.queries)])
     return writer.linear(rows, name + "o_proj", bias=shape.out_bias)
 
 
-def _normed_heads(writer: _Writer, packed: str, name: str) -> list[str]:
-    """Cut the packed product apart and normalise each query and key head.
+def _limits(shape: Shape, layer: int) -> dict[str, Attribute]:
+    """Return how far the attention of *layer* reaches, and how great its products may become."""
+    window, cap = shape.layer_window(layer), shape.scales.attention_cap
+    found: dict[str, Attribute] = {"local_window_size": window} if window else {}
+    return found | ({"softcap": cap} if cap else {})
+
+
+def _normed(writer: _Writer, packed: str, name: str) -> list[str]:
+    """Cut the packed product apart and normalise queries and keys, each head by itself or all together.
 
     The attention node has inputs for these norms, but its CPU version refuses them.
     """
     graph, shape = writer.graph, writer.shape
     q, k, v = graph.split(packed, [shape.queries, shape.keys, shape.keys])
-    heads = graph.integers(-1, shape.head_dim)
-    q = writer.norm(graph.node("Reshape", [q, heads]), name + "q_norm.weight")
-    k = writer.norm(graph.node("Reshape", [k, heads]), name + "k_norm.weight")
+    if not shape.wide_qk_norm:
+        heads = graph.integers(-1, shape.head_dim)
+        q, k = graph.node("Reshape", [q, heads]), graph.node("Reshape", [k, heads])
+    q, k = writer.norm(q, name + "q_norm.weight"), writer.norm(k, name + "k_norm.weight")
     return [_by_row(graph, part, width) for part, width in ((q, shape.queries), (k, shape.keys), (v, shape.keys))]
 
 
@@ -149,22 +206,33 @@ def _rows(graph: Graph) -> str:
     return name
 
 
-def _rotation(graph: Graph, shape: Shape) -> tuple[str, str]:
-    if not graph.has("cosines"):
-        cosines, sines = tables(shape.rope, shape.head_dim, shape.context)
-        graph.constant("cosines", cosines)
-        graph.constant("sines", sines)
-    return "cosines", "sines"
+def _rotation(graph: Graph, shape: Shape, layer: int) -> tuple[list[str], dict[str, Attribute]]:
+    """Return the attention node's tables for *layer*, stored with the first layer that turns so, and its attributes."""
+    rope = shape.layer_rope(layer)
+    if rope is None:
+        return ["", ""], {"do_rotary": 0}
+    kind = "" if rope == shape.rope else "local_"
+    names = [f"{kind}cosines", f"{kind}sines"]
+    if not graph.has(names[0]):
+        for name, values in zip(names, tables(rope, shape.head_dim, shape.context), strict=True):
+            graph.constant(name, values)
+    return names, {"do_rotary": 1, "rotary_interleaved": 0}
 
 
 def _feed_forward(writer: _Writer, x: str, name: str) -> str:
-    """``down(silu(gate(x)) * up(x))``, gate and up in one product."""
+    """``down(activation(gate(x)) * up(x))``, gate and up in one product."""
     graph, shape = writer.graph, writer.shape
-    packed = writer.linear(x, name + "gate_proj", name + "up_proj", bias=shape.mlp_bias)
+    packed = writer.linear(x, *(name + part for part in _GATE_UP[shape.packed]), bias=shape.mlp_bias)
     gate, up = graph.split(packed, [shape.mlp, shape.mlp])
-    # With alpha = 1, x * sigmoid(alpha * x) is SiLU itself, in one node.
-    activated = graph.node("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)
+    activated = _activation(graph, gate, shape.activation)
     return writer.linear(graph.node("Mul", [activated, up]), name + "down_proj", bias=shape.mlp_bias)
+
+
+def _activation(graph: Graph, x: str, name: str) -> str:
+    if name == "gelu":  # in its tanh form
+        return graph.node("FastGelu", [x], domain=MICROSOFT)
+    # With alpha = 1, x * sigmoid(alpha * x) is SiLU itself, in one node.
+    return graph.node("QuickGelu", [x], domain=MICROSOFT, alpha=1.0)
 
 
 def _head(writer: _Writer, residual: str) -> None:
@@ -173,7 +241,14 @@ def _head(writer: _Writer, residual: str) -> None:
     x = writer.norm(graph.node("Gather", [residual, "last_index"]), FINAL_NORM)
     matrix = writer.weights.matrix(EMBEDDING if shape.tied else HEAD)
     logits = writer.format.linear(graph, x, matrix, zero_points="zp_last")
+    logits = writer.scaled(logits, "logits_scale", shape.scales.logits)
+    logits = writer.capped(logits, "logits_cap", shape.scales.logits_cap)
     graph.node("Identity", [logits], name="logits")
+
+
+# The linear layers of which one product is made, by whether the checkpoint stores them packed.
+_QKV: Final = {False: ("q_proj", "k_proj", "v_proj"), True: ("qkv_proj",)}
+_GATE_UP: Final = {False: ("gate_proj", "up_proj"), True: ("gate_up_proj",)}
 
 
 def tensor_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -182,27 +257,34 @@ def tensor_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
     if not shape.tied:
         found[HEAD] = (shape.vocab, shape.hidden)
     for layer in range(shape.layers):
-        for name, dimensions in _layer_shapes(shape):
+        for name, dimensions in _layer_shapes(shape).items():
             found[_layer(layer) + name] = dimensions
     return found
 
 
-def _layer_shapes(shape: Shape) -> Sequence[tuple[str, tuple[int, ...]]]:
-    linears = {
-        "self_attn.q_proj": (shape.queries, shape.hidden, shape.qkv_bias),
-        "self_attn.k_proj": (shape.keys, shape.hidden, shape.qkv_bias),
-        "self_attn.v_proj": (shape.keys, shape.hidden, shape.qkv_bias),
-        "self_attn.o_proj": (shape.hidden, shape.queries, shape.out_bias),
-        "mlp.gate_proj": (shape.mlp, shape.hidden, shape.mlp_bias),
-        "mlp.up_proj": (shape.mlp, shape.hidden, shape.mlp_bias),
-        "mlp.down_proj": (shape.hidden, shape.mlp, shape.mlp_bias),
-    }
-    found: list[tuple[str, tuple[int, ...]]] = [("input_layernorm.weight", (shape.hidden,))]
-    found.append(("post_attention_layernorm.weight", (shape.hidden,)))
-    for name, (rows, columns, bias) in linears.items():
-        found.append((f"{name}.weight", (rows, columns)))
+def _layer_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {f"{norm}.weight": (shape.hidden,) for norm in _NORMS[shape.norms] if norm}
+    for name, (rows, columns, bias) in _linears(shape).items():
+        found[f"{name}.weight"] = (rows, columns)
         if bias:
-            found.append((f"{name}.bias", (rows,)))
-    if shape.qk_norm:
-        found += [(f"self_attn.{kind}_norm.weight", (shape.head_dim,)) for kind in "qk"]
+            found[f"{name}.bias"] = (rows,)
+    if shape.qk_norm or shape.wide_qk_norm:
+        widths = (shape.queries, shape.keys) if shape.wide_qk_norm else (shape.head_dim, shape.head_dim)
+        found |= {f"self_attn.{kind}_norm.weight": (width,) for kind, width in zip("qk", widths, strict=True)}
+    return found
+
+
+def _linears(shape: Shape) -> dict[str, tuple[int, int, bool]]:
+    """Return outputs, inputs and whether there is a bias, for each linear layer of a decoder layer."""
+    heads: tuple[int, ...] = (shape.queries, shape.keys, shape.keys)
+    gates: tuple[int, ...] = (shape.mlp, shape.mlp)
+    if shape.packed:
+        heads, gates = (sum(heads),), (sum(gates),)
+    found: dict[str, tuple[int, int, bool]] = {}
+    for part, rows in zip(_QKV[shape.packed], heads, strict=True):
+        found[f"self_attn.{part}"] = (rows, shape.hidden, shape.qkv_bias)
+    found["self_attn.o_proj"] = (shape.hidden, shape.queries, shape.out_bias)
+    for part, rows in zip(_GATE_UP[shape.packed], gates, strict=True):
+        found[f"mlp.{part}"] = (rows, shape.hidden, shape.mlp_bias)
+    found["mlp.down_proj"] = (shape.hidden, shape.mlp, shape.mlp_bias)
     return found

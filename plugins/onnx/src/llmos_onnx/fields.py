@@ -142,6 +142,15 @@ class Fields:
                 return found
         raise self.refuse(name, f"a list of at most {most} integers within {low} … {high}")
 
+    def numbers(self, name: str, low: float, high: float, most: int) -> tuple[float, ...]:
+        """Return a list of at most *most* finite numbers within *low* … *high*."""
+        items = self.values.get(name)
+        if isinstance(items, list) and len(items) <= most:
+            found = tuple(float(item) for item in items if type(item) in (int, float) and low <= item <= high)
+            if len(found) == len(items):
+                return found
+        raise self.refuse(name, f"a list of at most {most} numbers within {low:g} … {high:g}")
+
     def inner(self, name: str) -> Fields:
         """Return the object under *name*."""
         value = self.values.get(name)

@@ -30,13 +30,13 @@ OPERATORS: Final = frozenset(
             ("", name)
             for name in (
                 "Abs", "Add", "Cast", "Concat", "Gather", "Gemm", "Identity", "Mul", "QuantizeLinear", "ReduceMax",
-                "Reshape", "Shape", "SimplifiedLayerNormalization", "Split", "Squeeze", "Unsqueeze",
+                "Reshape", "Shape", "SimplifiedLayerNormalization", "Split", "Squeeze", "Tanh", "Unsqueeze",
             )
         ),
         *(
             (MICROSOFT, name)
             for name in (
-                "GatherBlockQuantized", "GroupQueryAttention", "MatMulNBits", "QGemm", "QuickGelu",
+                "FastGelu", "GatherBlockQuantized", "GroupQueryAttention", "MatMulNBits", "QGemm", "QuickGelu",
                 "SkipSimplifiedLayerNormalization",
             )
         ),
