@@ -69,6 +69,8 @@ class NumpyDecoder:
     """``x @ weights.T``."""
     entries: Callable[[Doubles], Doubles]
     """The embedding table as it is read."""
+    cache: dict[str, Doubles] = attrs.field(factory=dict)
+    """Scales of an int8 cache by the names of the graph, each ``[1, kv_heads, 1, head_dim]``; empty without one."""
 
     @classmethod
     def of(cls, recipe: Recipe, weights: str) -> NumpyDecoder:
@@ -112,14 +114,22 @@ class NumpyDecoder:
     def _attention(self, x: Doubles, name: str) -> Doubles:
         recipe = self.recipe
         heads = {kind: self._linear(x, name + kind).reshape(len(x), -1, recipe.head_dim) for kind in "qkv"}
-        q, k = _rotated(heads["q"]), _rotated(heads["k"])
+        q, k, v = _rotated(heads["q"]), self._kept(_rotated(heads["k"]), "k", name), self._kept(heads["v"], "v", name)
         shared = recipe.heads // recipe.kv_heads
         scores = np.einsum("ihd,jhd->hij", q, k.repeat(shared, 1)) * recipe.head_dim**-0.5
         scores = np.where(np.tri(len(x), dtype=bool), scores, -np.inf)
         shares = np.exp(scores - scores.max(-1, keepdims=True))
         shares /= shares.sum(-1, keepdims=True)
-        mixed = np.einsum("hij,jhd->ihd", shares, heads["v"].repeat(shared, 1))
+        mixed = np.einsum("hij,jhd->ihd", shares, v.repeat(shared, 1))
         return self._linear(mixed.reshape(len(x), -1), name + "o")
+
+    def _kept(self, values: Doubles, kind: str, name: str) -> Doubles:
+        """Return *values* ``[n, kv_heads, head_dim]`` as the cache keeps them."""
+        if not self.cache:
+            return values
+        scale = self.cache[f"{kind}_scale_{name.split('.')[2]}"][:, :, 0]
+        kept: Doubles = np.clip(np.rint(values / scale), -128, 127) * scale
+        return kept
 
     def _feed_forward(self, x: Doubles, name: str) -> Doubles:
         gate = self._linear(x, name + "gate")

@@ -30,7 +30,7 @@ class PlainLoop:
         self._zero_points = folder.manifest.weights == "w8a8"
         size = (rows, self.shape.kv_heads, room, self.shape.head_dim)
         names = [f"{layer}_{kind}" for layer in range(self.shape.layers) for kind in "kv"]
-        self._cache = {name: np.zeros(size, np.float32) for name in names}
+        self._cache = {name: np.zeros(size, folder.manifest.kv) for name in names}
 
     def run(
         self, tokens: list[list[int]], lengths: list[int], *, wanted: list[int], first_row: int = 0, total: int = 0

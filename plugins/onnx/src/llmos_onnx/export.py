@@ -10,12 +10,13 @@ from typing import Final
 
 from llmos_kernel.errors import KernelError
 from llmos_onnx.architectures import read_shape
+from llmos_onnx.calibration import BUILT_IN, cache_scales, make_cache_int8, pieces, read_text
 from llmos_onnx.checkpoint import CONFIG, Checkpoint, Progress
 from llmos_onnx.decoder import HEAD, tensor_shapes, write_decoder
 from llmos_onnx.folder import FolderWriter, write_folder
 from llmos_onnx.graph import Graph
-from llmos_onnx.manifest import CARD, DATA, GRAPH, TOKENIZER, WEIGHTS, Manifest
-from llmos_onnx.tokens import read_text_settings
+from llmos_onnx.manifest import CARD, DATA, GRAPH, KV_FORMATS, TOKENIZER, WEIGHTS, Manifest
+from llmos_onnx.tokens import load_tokenizer, read_text_settings
 from llmos_onnx.options import ExportOptions
 from llmos_onnx.weights import weight_format
 
@@ -49,6 +50,8 @@ def export_checkpoint(source: Path, target: Path, wanted: ExportOptions, progres
             shape=shape,
             weights=wanted.weights,
             blocks=wanted.blocks,
+            kv=wanted.kv,
+            calibration=_calibrated_by(wanted),
             files={},
             tokens=text.tokens,
             generation=text.generation,
@@ -56,18 +59,38 @@ def export_checkpoint(source: Path, target: Path, wanted: ExportOptions, progres
             licence=wanted.licence or _licence(card),
             source=source.absolute().name,
         )
+        prompts = _prompts(wanted, manifest, text.tokenizer)
         with write_folder(target) as folder:
-            _write_model(folder, manifest, checkpoint)
+            _write_model(folder, manifest, checkpoint, prompts)
             folder.add(TOKENIZER, text.tokenizer)
             if card is not None:
                 folder.add(CARD, card)
             return folder.finish(manifest)
 
 
-def _write_model(folder: FolderWriter, manifest: Manifest, checkpoint: Checkpoint) -> None:
+def _calibrated_by(wanted: ExportOptions) -> str | None:
+    """Return what the manifest says of the text that scales come from."""
+    if wanted.kv != "int8":
+        return None
+    return BUILT_IN if wanted.calibration is None else Path(wanted.calibration).name[:200]
+
+
+def _prompts(wanted: ExportOptions, manifest: Manifest, tokenizer: bytes) -> list[list[int]]:
+    """Return what the export reads for its scales; nothing where it needs none."""
+    if manifest.kv != "int8":
+        return []
+    parsed = load_tokenizer(tokenizer, manifest.shape.vocab, model=manifest.name)
+    return pieces(read_text(wanted.calibration), parsed, manifest.tokens, manifest.shape.context)
+
+
+def _write_model(folder: FolderWriter, manifest: Manifest, checkpoint: Checkpoint, prompts: list[list[int]]) -> None:
     with folder.file(DATA) as data:
         graph = Graph(data)
         write_decoder(graph, manifest.shape, weight_format(manifest), checkpoint)
+        if manifest.kv == "int8":
+            with data.mapped() as weights:
+                scales = cache_scales(graph.serialise(manifest.architecture), weights, manifest, prompts)
+            make_cache_int8(graph, manifest, scales)
     folder.add(GRAPH, graph.serialise(manifest.architecture))
 
 
@@ -88,6 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--asymmetric", action="store_true", help="q8, q4: a zero point per block")
     parser.add_argument("--search", action="store_true", help="q8, q4: search the scales of least squared error")
     parser.add_argument("--accuracy-level", type=int, help="q8, q4: 4 rounds activations to 8 bits, 1 does not")
+    parser.add_argument("--kv", choices=KV_FORMATS, help="type of the key and value cache (default: float32)")
+    parser.add_argument("--calibration", metavar="FILE", help="a text from which the scales of --kv int8 are found")
     parser.add_argument("--context", type=int, help="longest sequence in tokens (default: the model's own)")
     parser.add_argument("--name")
     parser.add_argument("--licence")

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import shutil
 import stat
@@ -175,6 +176,16 @@ class HashedFile:
         self._file.write(view)
         self._digest.update(view)
         self.size += len(view)
+
+    @contextlib.contextmanager
+    def mapped(self) -> Iterator[mmap.mmap]:
+        """Map what was written so far into memory, read-only."""
+        self._file.flush()
+        with (
+            Path(self._file.name).open("rb") as written,
+            mmap.mmap(written.fileno(), 0, access=mmap.ACCESS_READ) as found,
+        ):
+            yield found
 
     def hexdigest(self) -> str:
         """Return the SHA-256 of what was written."""

@@ -9,11 +9,13 @@
     last_index        int64     [R]                          which of the B * S flattened positions get logits
     zp_rows           uint8     [B * S]                      w8a8 only: 128 everywhere
     zp_last           uint8     [R]                          w8a8 only: 128 everywhere
-    past_{l}_k, _v    float32   [B, kv_heads, M, head_dim]   key and value cache of layer l; M is the room per row
+    past_{l}_k, _v    see below [B, kv_heads, M, head_dim]   key and value cache of layer l; M is the room per row
 
     output            type      shape
     logits            float32   [R, vocab]
-    present_{l}_k, _v float32   as past_{l}_k, _v; bind each to its past's buffer, which is then changed in place
+    present_{l}_k, _v           as past_{l}_k, _v; bind each to its past's buffer, which is then changed in place
+
+The cache has the type that the manifest names: float32, or int8 with scales within the graph.
 
 Runs that are right:
 
@@ -55,6 +57,8 @@ MICROSOFT: Final = "com.microsoft"
 OPSETS: Final = {"": 21, MICROSOFT: 1}
 IR_VERSION: Final = 10
 
+SCALE_INPUT: Final = 12
+"""Which input of `GroupQueryAttention` has the scales of keys; the next has those of values."""
 _ALIGNMENT: Final = 64
 # Small tensors stay in the graph: the runtime needs shapes while it still has no external data.
 LARGEST_CONSTANT: Final = 1024
@@ -85,8 +89,8 @@ def cache_names(layer: int) -> tuple[str, str, str, str]:
     return f"past_{layer}_k", f"past_{layer}_v", f"present_{layer}_k", f"present_{layer}_v"
 
 
-def signature(shape: Shape, *, zero_points: bool) -> tuple[list[Value], list[Value]]:
-    """Return the inputs and outputs of the contract for a decoder of *shape*."""
+def signature(shape: Shape, *, zero_points: bool, kv: str = "float32") -> tuple[list[Value], list[Value]]:
+    """Return the inputs and outputs of the contract for a decoder of *shape* whose cache has the numpy type *kv*."""
     inputs = [
         Value("input_ids", "int64", ("B", "S")),
         Value("seqlens_k", "int32", ("B",)),
@@ -99,8 +103,8 @@ def signature(shape: Shape, *, zero_points: bool) -> tuple[list[Value], list[Val
     cache = ("B", shape.kv_heads, "M", shape.head_dim)
     for layer in range(shape.layers):
         names = cache_names(layer)
-        inputs += [Value(name, "float32", cache) for name in names[:2]]
-        outputs += [Value(name, "float32", cache) for name in names[2:]]
+        inputs += [Value(name, kv, cache) for name in names[:2]]
+        outputs += [Value(name, kv, cache) for name in names[2:]]
     return inputs, outputs
 
 
@@ -131,6 +135,10 @@ class Graph:
         self._values.update(outputs)
         label = f"{outputs[-1]}:{op}"
         self._nodes.append(helper.make_node(op, inputs, outputs, name=label, domain=domain, **attributes))
+
+    def nodes(self, op: str) -> list[onnx.NodeProto]:
+        """Return the nodes of the operator *op*, to be changed in place."""
+        return [node for node in self._nodes if node.op_type == op]
 
     def split(self, value: str, widths: Sequence[int]) -> list[str]:
         """Cut the last dimension of *value* into parts of the given *widths*."""
@@ -179,9 +187,9 @@ class Graph:
         return name
 
     def declare(self, inputs: Iterable[Value], outputs: Iterable[Value]) -> None:
-        """Say which values come in and go out."""
-        self._inputs += map(_value_info, inputs)
-        self._outputs += map(_value_info, outputs)
+        """Say which values come in and go out; the last word counts."""
+        self._inputs = list(map(_value_info, inputs))
+        self._outputs = list(map(_value_info, outputs))
 
     def serialise(self, name: str) -> bytes:
         """Return the graph as the bytes of ``model.onnx``."""

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from llmos_onnx.fields import nearest, refusal
-from llmos_onnx.graph import LARGEST_CONSTANT, MICROSOFT, OPSETS, TYPES, Value, signature
+from llmos_onnx.graph import LARGEST_CONSTANT, MICROSOFT, OPSETS, SCALE_INPUT, TYPES, Value, signature
 from llmos_onnx.manifest import DATA, GRAPH, Manifest
 from llmos_onnx.weights import FORMATS
 
@@ -44,6 +44,11 @@ OPERATORS: Final = frozenset(
 )  # fmt: skip
 """Every operator that the native exporter writes."""
 
+_TEXTS: Final = {
+    ("GroupQueryAttention", "k_quant_type"): b"PER_CHANNEL",
+    ("GroupQueryAttention", "v_quant_type"): b"PER_CHANNEL",
+}
+"""The only attributes that are words, and what they say."""
 _NODES_PER_LAYER: Final = 100
 _ITEM_SIZES: Final[dict[int, int]] = {number: np.dtype(dtype).itemsize for dtype, number in TYPES.items()}
 _TYPED_FIELDS: Final = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
@@ -70,7 +75,8 @@ def check_graph(content: bytes, manifest: Manifest, *, model: str) -> None:
         raise check.refusal("nodes", len(graph.node), f"at most {most} for {manifest.shape.layers} layers")
     constants = check.tensors(graph, manifest.files[DATA].size)
     check.nodes(graph, constants)
-    inputs, outputs = signature(manifest.shape, zero_points=FORMATS[manifest.weights].zero_points)
+    inputs, outputs = signature(manifest.shape, zero_points=FORMATS[manifest.weights].zero_points, kv=manifest.kv)
+    check.cache_scales(graph, manifest)
     check.values("inputs", graph.input, inputs)
     check.values("outputs", graph.output, outputs)
 
@@ -145,10 +151,26 @@ class _Check:
                 known = nearest(node.op_type, (name for _, name in OPERATORS))
                 raise self.refusal("operator", f"{node.domain}:{node.op_type}", f"one of {known}")
             for attribute in node.attribute:
-                if attribute.type not in (AttributeProto.INT, AttributeProto.FLOAT) or attribute.ref_attr_name:
+                plain = attribute.type in (AttributeProto.INT, AttributeProto.FLOAT)
+                known = _TEXTS.get((node.op_type, attribute.name)) == attribute.s != b""
+                if not (plain or known) or attribute.ref_attr_name:
                     kind = AttributeProto.AttributeType.Name(attribute.type)
                     raise self.refusal(f"{node.op_type}: attribute {attribute.name}", kind, "INT or FLOAT")
             self._growth(node, constants, shapes)
+
+    def cache_scales(self, graph: GraphProto, manifest: Manifest) -> None:
+        """Check that attention has the scales of an int8 cache as constants of the right size, or none."""
+        shape = manifest.shape
+        sizes = {tensor.name: (tensor.data_type, tuple(tensor.dims)) for tensor in graph.initializer}
+        wanted = (TensorProto.FLOAT, (1, shape.kv_heads, 1, shape.head_dim))
+        for node in graph.node:
+            if node.op_type != "GroupQueryAttention":
+                continue
+            names = [name for name in node.input[SCALE_INPUT:] if name]
+            found = [sizes.get(name) for name in names]
+            expected = [wanted, wanted] if manifest.kv == "int8" else []
+            if found != expected:
+                raise self.refusal("GroupQueryAttention: scales", names, f"{len(expected)} constants: {wanted}")
 
     def _growth(self, node: NodeProto, constants: set[str], shapes: set[str]) -> None:
         """Refuse the uses of concatenation and look-up by which a small graph makes a huge constant."""

@@ -27,7 +27,8 @@ REQUIRED: Final = (GRAPH, DATA, TOKENIZER)
 
 WEIGHTS: Final = ("fp32", "w8a8", "q8", "q4")
 """The weight formats that the native exporter writes."""
-KV_FORMATS: Final = ("float32",)
+KV_FORMATS: Final = ("float32", "int8")
+"""Numpy types that keys and values may be kept in."""
 BLOCK_SIZES: Final = (16, 32, 64, 128)
 """How many inputs may share a scale in the formats that round block by block."""
 ACCURACY_LEVELS: Final = (1, 4)
@@ -101,6 +102,8 @@ class Manifest:
     """How weights were rounded block by block; None for other formats, and where it was not recorded."""
     kv: str = "float32"
     """Element type of the key and value cache: one of `KV_FORMATS`."""
+    calibration: str | None = None
+    """The text by which scales were found, in words; None where none was needed."""
     files: Mapping[str, FileEntry] = attrs.field(converter=_frozen_files)
     """The folder's files by plain name; those of `REQUIRED` are always among them."""
     tokens: SpecialTokens
@@ -141,6 +144,7 @@ class Manifest:
             weights=fields.choice("weights", WEIGHTS),
             blocks=_read_blocks(fields.inner("blocks")) if fields.has("blocks") else None,
             kv=fields.choice("kv", KV_FORMATS),
+            calibration=fields.text("calibration", 200) if fields.has("calibration") else None,
             files=_read_files(fields.inner("files")),
             tokens=_read_tokens(fields.inner("tokens"), shape.vocab),
             generation=read_generation(fields.inner("generation"), strict=True),

@@ -9,7 +9,7 @@ import attrs
 
 from llmos_kernel.errors import InvalidArgument
 from llmos_onnx.fields import nearest
-from llmos_onnx.manifest import ACCURACY_LEVELS, BLOCK_SIZES, WEIGHTS, Blocks
+from llmos_onnx.manifest import ACCURACY_LEVELS, BLOCK_SIZES, KV_FORMATS, WEIGHTS, Blocks
 
 IN_BLOCKS: Final = ("q8", "q4")
 """Weight formats that round block by block."""
@@ -29,6 +29,10 @@ class ExportOptions:
     """q8 and q4: look for the scales of least squared error."""
     accuracy_level: int | None = None
     """q8 and q4: 4 (default) rounds activations to 8 bits, several times faster; 1 keeps them as they are."""
+    kv: str = "float32"
+    """Type of the key and value cache: ``float32``, or ``int8``, a quarter of its size."""
+    calibration: str | None = None
+    """int8 cache: path of a text to read, up to 1 MiB; a built-in one by default."""
     context: int | None = None
     """Shortens the longest sequence, in tokens."""
     name: str | None = None
@@ -54,6 +58,9 @@ class ExportOptions:
         _one_of("weights", self.weights, WEIGHTS)
         _one_of("block_size", self.block_size, BLOCK_SIZES)
         _one_of("accuracy_level", self.accuracy_level, ACCURACY_LEVELS)
+        _one_of("kv", self.kv, KV_FORMATS)
+        if self.calibration is not None and self.kv != "int8":
+            raise _wrong("calibration", self.calibration, f"nothing: a {self.kv} cache needs none")
         if self.weights not in IN_BLOCKS:
             for name in ("block_size", "asymmetric", "search", "accuracy_level"):
                 if getattr(self, name) not in (None, False):
@@ -81,6 +88,8 @@ _TYPES: Final[Mapping[str, type]] = {
     "asymmetric": bool,
     "search": bool,
     "accuracy_level": int,
+    "kv": str,
+    "calibration": str,
     "context": int,
     "name": str,
     "licence": str,

@@ -20,6 +20,8 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--block-size",), {"type": int, "help": "q8, q4: weights that share a scale."}),
     (("--asymmetric",), {"is_flag": True, "help": "q8, q4: a zero point per block, for finer steps."}),
     (("--search",), {"is_flag": True, "help": "q8, q4: search the scales of least error."}),
+    (("--kv",), {"metavar": "TYPE", "help": "Type of the key and value cache: float32, int8."}),
+    (("--calibration",), {"metavar": "FILE", "help": "int8 cache: a text to find its scales by."}),
 )
 
 
