@@ -16,7 +16,7 @@ from llmos_kernel.errors import InvalidArgument, ModelUnavailable
 from llmos_onnx.calibration import BUILT_IN
 from llmos_onnx.export import export_model
 from llmos_onnx.folder import read_manifest
-from plugins.onnx.tests.checkpoint_writer import RECIPES
+from plugins.onnx.tests.checkpoint_writer import NANO, RECIPES
 from plugins.onnx.tests.driver import Driver, load
 from plugins.onnx.tests.numpy_decoder import NumpyDecoder
 from plugins.onnx.tests.plain_loop import PlainLoop
@@ -48,6 +48,18 @@ def test_the_cache_holds_what_its_scales_say(model_folder: Callable[..., Path]) 
 
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
     assert 1e-3 < distance(expected, exact.logits(PROMPT)) < 3e-2
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_every_architecture_keeps_its_cache_in_8_bits(name: str, model_folder: Callable[..., Path]) -> None:
+    """Whatever turns, caps or windows keys: past the text's length too, logits stay near those of single precision."""
+    room = min(RECIPES[name].context, 400)
+    prompt = np.random.default_rng(5).integers(4, 512, room).tolist()
+    expected = PlainLoop(model_folder(name, "fp32"), room=room).logits(prompt)
+
+    found = PlainLoop(model_folder(name, "fp32", kv="int8"), room=room).logits(prompt)
+
+    assert distance(found, expected) < 6e-2
 
 
 @pytest.mark.parametrize("weights", ["w8a8", "q8", "q4"])
