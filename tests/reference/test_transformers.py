@@ -14,14 +14,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from llmos_onnx.export import export_model
-from plugins.onnx.tests.checkpoint_writer import RECIPES, write_checkpoint
+from plugins.onnx.tests.checkpoint_writer import NANO, RECIPES, write_checkpoint
 from plugins.onnx.tests.driver import Driver, load
 from plugins.onnx.tests.plain_loop import PlainLoop
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-SHAPES = ("nano", "nano-llama3", "nano-mistral", "nano-qwen2", "nano-qwen3", "smollm2-135m", "qwen3-0.6b")
+SHAPES = (*NANO, "smollm2-135m", "qwen3-0.6b")
 TOKENS = 64
 SLOTS = 8
 
