@@ -220,12 +220,20 @@ def _rotation(graph: Graph, shape: Shape, layer: int) -> tuple[list[str], dict[s
 
 
 def _feed_forward(writer: _Writer, x: str, name: str) -> str:
-    """``down(activation(gate(x)) * up(x))``, gate and up in one product."""
+    """``down(activation(gate(x)) * up(x))``."""
     graph, shape = writer.graph, writer.shape
-    packed = writer.linear(x, *(name + part for part in _GATE_UP[shape.packed]), bias=shape.mlp_bias)
-    gate, up = graph.split(packed, [shape.mlp, shape.mlp])
+    gate, up = _gate_and_up(writer, x, name)
     activated = _activation(graph, gate, shape.activation)
     return writer.linear(graph.node("Mul", [activated, up]), name + "down_proj", bias=shape.mlp_bias)
+
+
+def _gate_and_up(writer: _Writer, x: str, name: str) -> list[str]:
+    """Two products, because cutting one in two would copy it; one where the checkpoint packs them."""
+    shape = writer.shape
+    if shape.packed:
+        packed = writer.linear(x, name + "gate_up_proj", bias=shape.mlp_bias)
+        return writer.graph.split(packed, [shape.mlp, shape.mlp])
+    return [writer.linear(x, f"{name}{part}_proj", bias=shape.mlp_bias) for part in ("gate", "up")]
 
 
 def _activation(graph: Graph, x: str, name: str) -> str:

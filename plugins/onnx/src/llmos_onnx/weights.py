@@ -98,15 +98,23 @@ class RowInt8(Format):
     def linear(self, graph: Graph, x: str, matrix: Matrix, *, bias: str = "", zero_points: str = "zp_rows") -> str:
         """See `Format.linear`."""
         weights, scales = self._store(graph, matrix)
-        last = graph.integers(-1)
-        greatest = graph.node("ReduceMax", [graph.node("Abs", [x]), last], keepdims=1)
-        scale = graph.node("Mul", [greatest, graph.scalar("one_127th", 1 / 127)])
-        quantised = graph.node("QuantizeLinear", [x, graph.node("Squeeze", [scale, last]), zero_points], axis=0)
+        quantised, scale = self._rows(graph, x, zero_points)
         one, middle = graph.scalar("one", 1.0), graph.scalar("middle", 128, np.uint8)
         zeros = graph.constant(f"zeros_{matrix.rows}", np.zeros(matrix.rows, np.int8))
         products = graph.node("QGemm", [quantised, one, middle, weights, scales, zeros], domain=MICROSOFT, transB=1)
         y = graph.node("Mul", [products, scale])
         return graph.node("Add", [y, bias]) if bias else y
+
+    def _rows(self, graph: Graph, x: str, zero_points: str) -> tuple[str, str]:
+        """Return *x* as integers and the scale of each row ``[n, 1]``, written once however many layers read *x*."""
+        quantised, scale = f"{x}:int8", f"{x}:scale"
+        if not graph.made(quantised):
+            last = graph.integers(-1)
+            greatest = graph.node("ReduceMax", [graph.node("Abs", [x]), last], keepdims=1)
+            graph.node("Mul", [greatest, graph.scalar("one_127th", 1 / 127)], name=scale)
+            inputs = [x, graph.node("Squeeze", [scale, last]), zero_points]
+            graph.node("QuantizeLinear", inputs, axis=0, name=quantised)
+        return quantised, scale
 
     def table(self, graph: Graph, ids: str, matrix: Matrix) -> str:
         """See `Format.table`."""
