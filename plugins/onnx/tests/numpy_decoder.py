@@ -6,12 +6,13 @@ It shares nothing with the graph but the formulas, so what both compute alike is
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import numpy as np
 
-from plugins.onnx.tests.checkpoint_writer import Recipe, tensors
+from plugins.onnx.tests.checkpoint_writer import Recipe, narrow, tensors
+from plugins.onnx.tests.numpy_styles import Style, capped, style
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -59,9 +60,17 @@ TABLES: Final[dict[str, Callable[[Doubles], Doubles]]] = {
 """The embedding table in each format."""
 
 
+def stored(value: npt.NDArray[np.float32], dtype: str) -> Doubles:
+    """Return *value* as a checkpoint of *dtype* keeps it."""
+    kept = narrow(value, dtype)
+    if dtype == "BF16":
+        return (np.frombuffer(kept, "<u2").astype(np.uint32) << 16).view(np.float32).astype(float).reshape(value.shape)
+    return np.frombuffer(kept, "<f2" if dtype == "F16" else "<f4").astype(float).reshape(value.shape)
+
+
 @attrs.frozen
 class NumpyDecoder:
-    """A tied Llama of *recipe* with plain rotation and no biases."""
+    """The decoder of *recipe*, which has no biases but those of Qwen2."""
 
     recipe: Recipe
     values: dict[str, Doubles]
@@ -75,7 +84,7 @@ class NumpyDecoder:
     @classmethod
     def of(cls, recipe: Recipe, weights: str) -> NumpyDecoder:
         """Take the tensors that the checkpoint writer writes, and round them to nearest."""
-        values = {name: value.astype(np.float64) for name, value in tensors(recipe)}
+        values = {name: stored(value, recipe.dtype) for name, value in tensors(recipe)}
         return cls(recipe, values, PRODUCTS[weights], TABLES[weights])
 
     @classmethod
@@ -94,30 +103,56 @@ class NumpyDecoder:
 
         return cls(recipe, values, product, TABLES["fp32"])
 
+    @property
+    def style(self) -> Style:
+        """What sets the architecture apart."""
+        return style(self.recipe)
+
     def logits(self, prompt: list[int]) -> Doubles:
         """Return the logits of every position."""
-        table = self.values["model.embed_tokens.weight"]
-        x = self.entries(table)[prompt]
+        style, table = self.style, self.values["model.embed_tokens.weight"]
+        x = self.entries(table)[prompt] * style.embedding
         for layer in range(self.recipe.layers):
             name = f"model.layers.{layer}."
-            x = x + self._attention(self._norm(x, name + "input_layernorm"), name + "self_attn.")
-            x = x + self._feed_forward(self._norm(x, name + "post_attention_layernorm"), name + "mlp.")
-        return self.product(self._norm(x, "model.norm"), table)
+            norms = [f"{name}{norm}" if norm else "" for norm in style.norms]
+            added = self._attention(self._norm(x, norms[0]), name + "self_attn.", layer)
+            x = x + style.residual * self._norm(added, norms[1])
+            added = self._feed_forward(self._norm(x, norms[2]), name + "mlp.")
+            x = x + style.residual * self._norm(added, norms[3])
+        head = table if self.recipe.tied else self.values["lm_head.weight"]
+        return capped(self.product(self._norm(x, "model.norm"), head) * style.logits, style.logits_cap)
 
     def _linear(self, x: Doubles, name: str) -> Doubles:
-        return self.product(x, self.values[f"{name}_proj.weight"])
+        return self.product(x, self.values[f"{name}_proj.weight"]) + self.values.get(f"{name}_proj.bias", 0.0)
+
+    def _split(self, x: Doubles, name: str, packed: str, widths: dict[str, int]) -> list[Doubles]:
+        """Multiply by several layers' weights, packed in one matrix or not."""
+        if f"{name}{packed}_proj.weight" in self.values:
+            return np.split(self._linear(x, name + packed), np.cumsum(list(widths.values()))[:-1], axis=-1)
+        return [self._linear(x, name + part) for part in widths]
 
     def _norm(self, x: Doubles, name: str) -> Doubles:
-        scale: Doubles = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6)
-        return x * scale * self.values[f"{name}.weight"]
+        if not name:
+            return x
+        scale: Doubles = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + self.style.epsilon)
+        return x * scale * (self.values[f"{name}.weight"] + self.style.offset)
 
-    def _attention(self, x: Doubles, name: str) -> Doubles:
-        recipe = self.recipe
-        heads = {kind: self._linear(x, name + kind).reshape(len(x), -1, recipe.head_dim) for kind in "qkv"}
-        q, k, v = _rotated(heads["q"]), self._kept(_rotated(heads["k"]), "k", name), self._kept(heads["v"], "v", name)
+    def _attention(self, x: Doubles, name: str, layer: int) -> Doubles:
+        recipe, style = self.recipe, self.style
+        keys = recipe.kv_heads * recipe.head_dim
+        parts = self._split(x, name, "qkv", {"q": recipe.heads * recipe.head_dim, "k": keys, "v": keys})
+        q, k, v = (part.reshape(len(x), -1, recipe.head_dim) for part in parts)
+        if style.wide_norms:
+            q = self._norm(parts[0], name + "q_norm").reshape(q.shape)
+            k = self._norm(parts[1], name + "k_norm").reshape(k.shape)
+        if style.head_norms:
+            q, k = self._norm(q, name + "q_norm"), self._norm(k, name + "k_norm")
+        q, k = (_rotated(value, *style.turns[layer]) for value in (q, k))
+        k, v = self._kept(k, "k", name), self._kept(v, "v", name)
         shared = recipe.heads // recipe.kv_heads
-        scores = np.einsum("ihd,jhd->hij", q, k.repeat(shared, 1)) * recipe.head_dim**-0.5
-        scores = np.where(np.tri(len(x), dtype=bool), scores, -np.inf)
+        scores = capped(np.einsum("ihd,jhd->hij", q, k.repeat(shared, 1)) * style.attention, style.attention_cap)
+        back = np.arange(len(x))[:, None] - np.arange(len(x))
+        scores = np.where((back >= 0) & (back < style.windows[layer]), scores, -np.inf)
         shares = np.exp(scores - scores.max(-1, keepdims=True))
         shares /= shares.sum(-1, keepdims=True)
         mixed = np.einsum("hij,jhd->ihd", shares, v.repeat(shared, 1))
@@ -132,14 +167,14 @@ class NumpyDecoder:
         return kept
 
     def _feed_forward(self, x: Doubles, name: str) -> Doubles:
-        gate = self._linear(x, name + "gate")
-        return self._linear(gate / (1 + np.exp(-gate)) * self._linear(x, name + "up"), name + "down")
+        gate, up = self._split(x, name, "gate_up", {"gate": self.recipe.mlp, "up": self.recipe.mlp})
+        return self._linear(self.style.gate(gate) * up, name + "down")
 
 
-def _rotated(x: Doubles) -> Doubles:
-    """Turn each pair (i, i + width / 2) of every head by its position's angle."""
-    half = x.shape[-1] // 2
-    turns = np.arange(len(x))[:, None, None] * 10_000.0 ** (-np.arange(half) / half)
-    first, second = x[..., :half], x[..., half:]
-    parts: list[Any] = [first * np.cos(turns) - second * np.sin(turns), second * np.cos(turns) + first * np.sin(turns)]
-    return np.concatenate(parts, -1)
+def _rotated(x: Doubles, angles: Doubles, magnitude: float) -> Doubles:
+    """Turn each pair (i, i + len(angles)) of every head by its position's angle."""
+    half = len(angles)
+    turns = np.arange(len(x))[:, None, None] * angles
+    cosines, sines = np.cos(turns) * magnitude, np.sin(turns) * magnitude
+    first, second = x[..., :half], x[..., half : 2 * half]
+    return np.concatenate([first * cosines - second * sines, second * cosines + first * sines, x[..., 2 * half :]], -1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from plugins.onnx.tests.checkpoint_writer import RECIPES
+from plugins.onnx.tests.checkpoint_writer import NANO, RECIPES
 from plugins.onnx.tests.numpy_decoder import NumpyDecoder
 from plugins.onnx.tests.plain_loop import PlainLoop
 from plugins.onnx.tests.stored import restored_weights
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PROMPT = np.random.default_rng(7).integers(4, 512, 30).tolist()
+LONG = np.random.default_rng(8).integers(4, 512, 40).tolist()
+"""Longer than every sliding window, and than the original context of stretched models."""
 FORMATS = ("fp32", "w8a8", "q8", "q4")
 
 
@@ -77,18 +79,19 @@ def test_blocks_round_activations_to_8_bits(
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_rounding_explains_the_error(form: str, model_folder: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("name", NANO)
+def test_rounding_explains_the_error(name: str, form: str, model_folder: Callable[..., Path]) -> None:
     """A format is as far from single precision as rounding its weights and activations puts it, and no farther."""
-    exact = NumpyDecoder.of(RECIPES["nano"], "fp32").logits(PROMPT)
-    rounded = NumpyDecoder.of(RECIPES["nano"], form).logits(PROMPT)
+    exact = NumpyDecoder.of(RECIPES[name], "fp32").logits(LONG)
+    rounded = NumpyDecoder.of(RECIPES[name], form).logits(LONG)
 
-    found = PlainLoop(model_folder("nano", form)).logits(PROMPT)
+    found = PlainLoop(model_folder(name, form)).logits(LONG)
 
     assert distance(found, exact) <= 1.05 * distance(rounded, exact) + 1e-5
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("name", ["nano", "nano-qwen3"])
+@pytest.mark.parametrize("name", NANO)
 def test_rows_of_a_batch_are_alone(name: str, form: str, model_folder: Callable[..., Path]) -> None:
     """Prefilled side by side and decoded with lengths of their own, rows choose the tokens they choose alone."""
     prompts = [PROMPT[:length] for length in (5, 12, 9)]

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from llmos_onnx.export import export_model
-from plugins.onnx.tests.checkpoint_writer import NANO
+from plugins.onnx.tests.checkpoint_writer import NANO, RECIPES
+from plugins.onnx.tests.numpy_decoder import NumpyDecoder
 from plugins.onnx.tests.plain_loop import PlainLoop
 
 if TYPE_CHECKING:
@@ -64,3 +65,13 @@ def test_a_short_export_computes_what_transformers_computes_of_short_prompts(
     found = PlainLoop(tmp_path / "model", room=32).logits(prompt)[-1:]
 
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_the_numpy_decoder_is_right(name: str, answers: Answers) -> None:
+    """What the weight formats are measured by computes what transformers computes."""
+    expected = answers[f"{name}.logits"]
+
+    found = NumpyDecoder.of(RECIPES[name], "fp32").logits(answers[f"{name}.prompt"].tolist())
+
+    assert np.abs(found[answers[f"{name}.positions"]] - expected).max() <= 1e-5 * np.abs(expected).max()
