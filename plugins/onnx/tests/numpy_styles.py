@@ -50,7 +50,8 @@ class Style:
 
 def silu(x: Doubles) -> Doubles:
     """Hendrycks and Gimpel 2016."""
-    return x / (1 + np.exp(-x))
+    found: Doubles = x / (1 + np.exp(-x))
+    return found
 
 
 def gelu(x: Doubles) -> Doubles:
@@ -135,7 +136,7 @@ def _stretched(recipe: Recipe, told: dict[str, Any], plain: Doubles, base: float
 
 def _rotation(recipe: Recipe) -> dict[str, Any]:
     told: dict[str, Any] = recipe.config.get("rope_scaling", recipe.config.get("rope_parameters", {}))
-    return told.get("full_attention", told)
+    return dict(told.get("full_attention", told))
 
 
 def _kept_llama3(told: dict[str, Any], turns: Doubles) -> Doubles:
