@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from llmos_kernel.errors import ModelUnavailable
 from llmos_onnx.folder import read_manifest
-from llmos_onnx.manifest import BLOCK_SIZES, WEIGHTS, Blocks, FileEntry, Generation, Manifest, SpecialTokens
+from llmos_onnx.manifest import (
+    BLOCK_SIZES,
+    GOALS,
+    WEIGHTS,
+    Blocks,
+    Choice,
+    FileEntry,
+    Generation,
+    Manifest,
+    SpecialTokens,
+    Speeds,
+)
 from llmos_onnx.shape import ACTIVATIONS, ARCHITECTURES, NORMS, SCALINGS, Rope, Scales, Shape
 
 FLAGS = ("tied", "qk_norm", "qkv_bias", "out_bias", "mlp_bias", "wide_qk_norm", "norm_offset", "packed")
@@ -54,9 +65,18 @@ shapes = st.builds(
     **{name: st.booleans() for name in FLAGS},
 )
 optional_ids = st.none() | st.integers(0, 99)
+rates = st.floats(1e-3, 1e6)
+choices = st.builds(
+    Choice,
+    goal=st.sampled_from(GOALS),
+    speeds=st.dictionaries(
+        st.sampled_from(WEIGHTS), st.builds(Speeds, prefill=rates, decode_1=rates, decode_16=rates), max_size=3
+    ),
+)
 manifests = st.builds(
     Manifest,
     name=st.text(max_size=50),
+    choice=st.none() | choices,
     shape=shapes,
     weights=st.sampled_from(WEIGHTS),
     blocks=st.none()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
-
 from llmos_kernel.services import Exporter, Progress
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
-from llmos_onnx.export import export_checkpoint
+from llmos_onnx.auto import explain
+from llmos_onnx.export import export_model
 from llmos_onnx.options import ExportOptions
 
 api: Final = 1
@@ -19,17 +19,16 @@ api: Final = 1
 
 
 class NativeExporter(Exporter):
-    """Writes model folders with `export_checkpoint`; options are the fields of `llmos_onnx.options.ExportOptions`."""
+    """Writes model folders with `export_model`; options are the fields of `llmos_onnx.options.ExportOptions`."""
 
     def export(self, source: Path, target: Path, options: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
         """Write *target* from *source*; *progress* hears of bytes of weights.
 
-        Returns the manifest as plain values.  Raises what `export_model` raises, and `InvalidArgument` for an option
-        that is unknown or of the wrong type.
+        Returns the manifest as plain values, and ``notes``: lines for a person, where there is something to say.
+        Raises what `export_model` raises.
         """
-        manifest = export_checkpoint(source, target, ExportOptions.read(options), progress)
-        facts = attrs.asdict(attrs.evolve(manifest, files={}))
-        return facts | {"files": {name: attrs.asdict(entry) for name, entry in manifest.files.items()}}
+        manifest = export_model(source, target, progress=progress, **ExportOptions.read(options).given())
+        return {**json.loads(manifest.to_json()), "notes": explain(manifest)}
 
 
 @hookimpl

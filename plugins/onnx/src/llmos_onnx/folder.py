@@ -198,10 +198,7 @@ def write_folder(target: Path) -> Iterator[FolderWriter]:
 
     Raises `InvalidArgument` where *target* exists or its parent does not.
     """
-    if os.path.lexists(target):
-        raise _bad_target(target, "a folder that does not exist yet")
-    if not target.parent.is_dir():
-        raise _bad_target(target, "a folder inside an existing one")
+    check_target(target)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
         yield FolderWriter(partial)
@@ -209,6 +206,14 @@ def write_folder(target: Path) -> Iterator[FolderWriter]:
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_target(target: Path) -> None:
+    """Raise `InvalidArgument` where *target* exists or its parent does not."""
+    if os.path.lexists(target):
+        raise _bad_target(target, "a folder that does not exist yet")
+    if not target.parent.is_dir():
+        raise _bad_target(target, "a folder inside an existing one")
 
 
 def _bad_target(target: Path, expected: str) -> InvalidArgument:

@@ -34,6 +34,9 @@ BLOCK_SIZES: Final = (16, 32, 64, 128)
 ACCURACY_LEVELS: Final = (1, 4)
 """Values of `Blocks.accuracy_level`."""
 
+GOALS: Final = ("balanced", "latency", "throughput")
+"""What a format may be chosen for."""
+
 _MOST_BYTES: Final[Mapping[str, int]] = MappingProxyType(
     {GRAPH: 64 << 20, DATA: 64 << 30, TOKENIZER: 64 << 20, CARD: 1 << 20}
 )
@@ -91,6 +94,32 @@ class Blocks:
 
 
 @attrs.frozen(kw_only=True)
+class Speeds:
+    """What one format did on the machine that exported the model, in tokens per second."""
+
+    prefill: float
+    """Prompt of one sequence."""
+    decode_1: float
+    """Output of one sequence alone."""
+    decode_16: float
+    """Output of 16 sequences together."""
+
+
+def _frozen_speeds(speeds: Mapping[str, Speeds]) -> Mapping[str, Speeds]:
+    return MappingProxyType(dict(speeds))
+
+
+@attrs.frozen(kw_only=True)
+class Choice:
+    """How the format of the weights was chosen, where the exporter was left to choose."""
+
+    goal: str
+    """One of `GOALS`."""
+    speeds: Mapping[str, Speeds] = attrs.field(converter=_frozen_speeds)
+    """By format: what was measured."""
+
+
+@attrs.frozen(kw_only=True)
 class Manifest:
     """Everything that is known of a model folder without opening its graph."""
 
@@ -100,6 +129,8 @@ class Manifest:
     """How matrices are stored and multiplied: one of `WEIGHTS`."""
     blocks: Blocks | None = None
     """How weights were rounded block by block; None for other formats, and where it was not recorded."""
+    choice: Choice | None = None
+    """Why it is this format, where it was not asked for by name."""
     kv: str = "float32"
     """Element type of the key and value cache: one of `KV_FORMATS`."""
     calibration: str | None = None
@@ -122,7 +153,10 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the bytes of ``llmos.json``; `from_json` is the inverse."""
-        values = attrs.asdict(attrs.evolve(self, files={}))
+        values = attrs.asdict(attrs.evolve(self, files={}, choice=None))
+        if self.choice is not None:
+            speeds = {name: attrs.asdict(found) for name, found in self.choice.speeds.items()}
+            values["choice"] = {"goal": self.choice.goal, "speeds": speeds}
         values["files"] = {name: attrs.asdict(entry) for name, entry in sorted(self.files.items())}
         return (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
@@ -143,6 +177,7 @@ class Manifest:
             shape=shape,
             weights=fields.choice("weights", WEIGHTS),
             blocks=_read_blocks(fields.inner("blocks")) if fields.has("blocks") else None,
+            choice=_read_choice(fields.inner("choice")) if fields.has("choice") else None,
             kv=fields.choice("kv", KV_FORMATS),
             calibration=fields.text("calibration", 200) if fields.has("calibration") else None,
             files=_read_files(fields.inner("files")),
@@ -183,6 +218,18 @@ def _read_blocks(fields: Fields) -> Blocks:
         raise fields.refuse("accuracy_level", f"one of {', '.join(map(str, ACCURACY_LEVELS))}")
     symmetric, search = fields.flag("symmetric"), fields.flag("search")
     return Blocks(size=size, symmetric=symmetric, search=search, accuracy_level=level)
+
+
+def _read_choice(fields: Fields) -> Choice:
+    fields.only(name.name for name in attrs.fields(Choice))
+    goal, inner = fields.choice("goal", GOALS), fields.inner("speeds")
+    inner.only(WEIGHTS)
+    return Choice(goal=goal, speeds={name: _read_speeds(inner.inner(name)) for name in inner.values})
+
+
+def _read_speeds(fields: Fields) -> Speeds:
+    fields.only(name.name for name in attrs.fields(Speeds))
+    return Speeds(**{name.name: fields.number(name.name, 1e-9, 1e12) for name in attrs.fields(Speeds)})
 
 
 def _read_tokens(fields: Fields, vocab: int) -> SpecialTokens:

@@ -9,8 +9,9 @@ import attrs
 
 from llmos_kernel.errors import InvalidArgument
 from llmos_onnx.fields import nearest
-from llmos_onnx.manifest import ACCURACY_LEVELS, BLOCK_SIZES, KV_FORMATS, WEIGHTS, Blocks
+from llmos_onnx.manifest import ACCURACY_LEVELS, BLOCK_SIZES, GOALS, KV_FORMATS, WEIGHTS, Blocks
 
+AUTO: Final = "auto"
 IN_BLOCKS: Final = ("q8", "q4")
 """Weight formats that round block by block."""
 
@@ -20,7 +21,9 @@ class ExportOptions:
     """The options of an export, by the names that the command line and the plugin give them."""
 
     weights: str = "fp32"
-    """One of `llmos_onnx.manifest.WEIGHTS`."""
+    """One of `llmos_onnx.manifest.WEIGHTS`, or ``auto``: the fastest on this machine."""
+    goal: str | None = None
+    """What ``auto`` looks for: one of `llmos_onnx.manifest.GOALS`; ``balanced`` by default."""
     block_size: int | None = None
     """q8 and q4: inputs that share a scale, 16, 32, 64 or 128; 64 by default, less where a width asks for it."""
     asymmetric: bool = False
@@ -55,18 +58,32 @@ class ExportOptions:
 
     def check(self) -> None:
         """Raise `InvalidArgument` for a value or a combination that means nothing."""
-        _one_of("weights", self.weights, WEIGHTS)
+        _one_of("weights", self.weights, (*WEIGHTS, AUTO))
+        _one_of("goal", self.goal, GOALS)
+        if self.goal is not None and self.weights != AUTO:
+            raise _wrong("goal", self.goal, f"nothing: {self.weights} weights were asked for by name")
         _one_of("block_size", self.block_size, BLOCK_SIZES)
         _one_of("accuracy_level", self.accuracy_level, ACCURACY_LEVELS)
         _one_of("kv", self.kv, KV_FORMATS)
         if self.calibration is not None and self.kv != "int8":
             raise _wrong("calibration", self.calibration, f"nothing: a {self.kv} cache needs none")
-        if self.weights not in IN_BLOCKS:
+        if self.weights not in (*IN_BLOCKS, AUTO):
             for name in ("block_size", "asymmetric", "search", "accuracy_level"):
                 if getattr(self, name) not in (None, False):
                     raise _wrong(
                         name, getattr(self, name), f"nothing: {self.weights} weights are not rounded in blocks"
                     )
+
+    def given(self) -> dict[str, object]:
+        """Return the options that differ from their defaults, for `read`."""
+        return {name: value for name, value in attrs.asdict(self).items() if value != getattr(ExportOptions(), name)}
+
+    def in_format(self, weights: str) -> ExportOptions:
+        """Return these options for the format *weights*, without those that mean nothing to it."""
+        found = attrs.evolve(self, weights=weights, goal=None)
+        if weights in IN_BLOCKS:
+            return found
+        return attrs.evolve(found, block_size=None, asymmetric=False, search=False, accuracy_level=None)
 
     @property
     def blocks(self) -> Blocks | None:
@@ -84,6 +101,7 @@ class ExportOptions:
 
 _TYPES: Final[Mapping[str, type]] = {
     "weights": str,
+    "goal": str,
     "block_size": int,
     "asymmetric": bool,
     "search": bool,

@@ -16,7 +16,8 @@ from llmos_kernel.errors import InvalidArgument
 
 
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (("--format", "--weights", "weights"), {"help": "How weights are stored: fp32, w8a8, q8, q4, ..."}),
+    (("--format", "--weights", "weights"), {"help": "fp32, w8a8, q8, q4, or auto: the fastest on this machine."}),
+    (("--for", "goal"), {"metavar": "GOAL", "help": "auto: latency, throughput or balanced (default)."}),
     (("--block-size",), {"type": int, "help": "q8, q4: weights that share a scale."}),
     (("--asymmetric",), {"is_flag": True, "help": "q8, q4: a zero point per block, for finer steps."}),
     (("--search",), {"is_flag": True, "help": "q8, q4: search the scales of least error."}),
@@ -66,6 +67,8 @@ def command(
     if as_json:
         print_json(dict(facts))
     else:
+        for line in facts.get("notes", ()):
+            click.echo(line)
         click.echo(f"Wrote {target} ({facts.get('weights', 'model')}).  Next: llmos models add {target}")
 
 
