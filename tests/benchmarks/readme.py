@@ -1,4 +1,4 @@
-"""Writes the table of the README from the last figures: ``python -m tests.benchmarks.readme``."""
+"""Writes the tables of the README from the committed figures: ``python -m tests.benchmarks.readme``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ if __name__ == "__main__" and not __package__:  # run as a file
     sys.path.insert(0, str(ROOT))
 
 from tests.benchmarks.figures import cells, load  # noqa: E402 - the path comes first
+from tests.benchmarks.peers import report  # noqa: E402 - the same
+from tests.benchmarks.peers.results import Comparison  # noqa: E402 - the same
 
-BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
-RESULTS = Path(__file__).parent / "results" / "kernel.json"
+RESULTS = Path(__file__).parent / "results"
+KERNEL = RESULTS / "kernel.json"
 
 
-def markdown(path: Path = RESULTS) -> str:
-    """Return the figures as a table."""
+def markdown(path: Path = KERNEL) -> str:
+    """Return the kernel's figures as a table."""
     facts, figures = load(path)
     lines = ["| what | median | p99 | n | goal | | reference in the same run |", "|---|---|---|---|---|---|---|"]
     lines += [f"| {' | '.join(cells(one))} |" for one in figures]
@@ -24,14 +26,22 @@ def markdown(path: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def write(readme: Path, text: str) -> None:
-    """Replace what stands between the two marks; raise `ValueError` where they are not."""
-    head, begin, rest = readme.read_text("utf-8").partition(BEGIN)
-    _, end, tail = rest.partition(END)
+def comparisons(folder: Path = RESULTS) -> str:
+    """Return the tables of every comparison with peers, those with the smallest file name first."""
+    found = [report.markdown(Comparison.load(path)) for path in sorted(folder.glob("peers-*.json"))]
+    return "\n\n".join(found) or "Not measured yet."
+
+
+def write(readme: Path, text: str, name: str) -> None:
+    """Replace what stands between the two marks called *name*; raise `ValueError` where they are not."""
+    first, last = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    head, begin, rest = readme.read_text("utf-8").partition(first)
+    _, end, tail = rest.partition(last)
     if not (begin and end):
-        raise ValueError(f"{readme.name} has no place for the table: {BEGIN} and {END}")
-    readme.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", "utf-8")
+        raise ValueError(f"{readme.name} has no place for the table: {first} and {last}")
+    readme.write_text(f"{head}{first}\n{text}\n{last}{tail}", "utf-8")
 
 
 if __name__ == "__main__":
-    write(ROOT / "README.md", markdown())
+    write(ROOT / "README.md", markdown(), "benchmarks")
+    write(ROOT / "README.md", comparisons(), "speed")

@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
+from llmos.cli._machine import machine
 from tests.benchmarks.checkpoints import SHAPES
-from tests.benchmarks.figures import machine
 from tests.benchmarks.peers.compare import Comparing
 from tests.benchmarks.peers.environments import Home
 from tests.benchmarks.peers.goals import goals
@@ -61,11 +61,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="write what was found to this JSON file")
     parser.add_argument("--plot", type=Path, help="draw it into this PNG; needs matplotlib")
     parser.add_argument("--engines", nargs="*", choices=ENGINES, default=list(ENGINES), help="default: all")
-    parser.add_argument("--formats", nargs="*", metavar="ENGINE:FORMAT", default=[], help="of these engines, only these")
+    parser.add_argument(
+        "--formats", nargs="*", metavar="ENGINE:FORMAT", default=[], help="of these engines, only these"
+    )
     parser.add_argument("--quick", action="store_true", help="one round of less, to see that it works")
     parser.add_argument("--prepare", action="store_true", help="only make environments and models")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--environments", type=Path, default=CACHE, help="where peer-NAME environments are (%(default)s)")
+    parser.add_argument(
+        "--environments", type=Path, default=CACHE, help="where peer-NAME environments are (%(default)s)"
+    )
     parser.add_argument("--models", type=Path, default=CACHE, help="where checkpoints and models are (%(default)s)")
     return parser.parse_args()
 

@@ -150,7 +150,7 @@ class Comparing:
         for number in range(self.effort.rounds):
             rng = random.Random(f"{SEED} outside {number}")
             requests = [prompt(rng, self.vocab, _SMALL) for _ in range(16)], [self.effort.new] * 16
-            for seat in [seat for seat in self.seats if seat.engine is OURS]:
+            for seat in [seat for seat in self.seats if seat.engine.name == OURS.name]:
                 self.home.say(f"time outside of the runtime, round {number + 1}: {seat.form}")
                 report = self._ask(seat, "outside", requests)
                 if report is not None:
@@ -175,7 +175,7 @@ class Comparing:
             rates = [found[0] or found[1], self._figure("prefill-1024", seat)]
             return sum(1 / rate if rate else float("inf") for rate in rates)
 
-        return min((seat for seat in self.seats if seat.engine is engine), key=seconds, default=None)
+        return min((seat for seat in self.seats if seat.engine.name == engine.name), key=seconds, default=None)
 
     def _figure(self, work: str, seat: Seat) -> float:
         found = (one.median for one in self.measurements if (one.work, one.engine, one.form) == (work, *seat.key))

@@ -22,8 +22,9 @@ _ARGUMENTS = {
 
 def prepare(checkpoint: Path, folder: Path, form: str) -> None:
     """Build with ``python -m onnxruntime_genai.models.builder``."""
-    builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", checkpoint, "-o", folder / form]
-    subprocess.run([*builder, "-e", "cpu", "-c", folder / "cache", *_ARGUMENTS[form]], check=True)
+    builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-e", "cpu", *_ARGUMENTS[form]]
+    places = ["-i", str(checkpoint), "-o", str(folder / form), "-c", str(folder / "cache")]
+    subprocess.run([*builder[:5], *places, *builder[5:]], check=True)
 
 
 def load(folder: Path, form: str, *, threads: int, slots: int, context: int) -> Engine:

@@ -27,7 +27,7 @@ class _Watch(StoppingCriteria):  # type: ignore[misc] # untyped here
 class Generate:
     """A model with ``generate``, and at most so many rows at once."""
 
-    def __init__(self, model: Any, slots: int) -> None:  # noqa: ANN401 - two libraries' classes
+    def __init__(self, model: Any, slots: int) -> None:
         self._model, self._slots = model, slots
         self._model.generation_config.eos_token_id = None
         self._model.generation_config.pad_token_id = 0

@@ -38,10 +38,8 @@ class _OpenVino:
 
         schedule = genai.SchedulerConfig()
         schedule.cache_size, schedule.max_num_seqs = _CACHE_GB, slots
-        schedule.enable_prefix_caching = False
-        self._pipe = genai.ContinuousBatchingPipeline(
-            str(folder), schedule, "CPU", {"INFERENCE_NUM_THREADS": threads}
-        )
+        schedule.enable_prefix_caching = True
+        self._pipe = genai.ContinuousBatchingPipeline(str(folder), schedule, "CPU", {"INFERENCE_NUM_THREADS": threads})
 
     def generate(self, prompts: list[list[int]], lengths: list[int]) -> dict[str, Any]:
         """Add every request and step until all have ended."""

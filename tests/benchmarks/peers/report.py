@@ -8,10 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from llmos.cli._machine import busy
 from tests.benchmarks.peers.results import Comparison, Goal, Measurement
-
-_MOST_LOAD = 0.5
-"""Load average per core at the start above which figures are doubtful."""
 
 
 def print_tables(result: Comparison) -> None:
@@ -94,7 +92,8 @@ def _goal_cells(goal: Goal) -> tuple[str, ...]:
 
 def _machine(result: Comparison) -> str:
     facts = result.machine
-    return f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {facts['date']}"
+    flags = " ".join(facts["flags"])
+    return f"{facts['cpu']} ({flags}), {facts['cores']} cores, Python {facts['python']}, {facts['date']}"
 
 
 def _problems(result: Comparison) -> Iterator[str]:
@@ -104,6 +103,5 @@ def _problems(result: Comparison) -> Iterator[str]:
 
 
 def _warnings(result: Comparison) -> Iterator[str]:
-    load, cores = result.machine["load"][0], result.machine["cores"]
-    if load > _MOST_LOAD * cores:
-        yield f"The machine was busy when this began (load {load:g} on {cores} cores): ratios only, and doubtful ones."
+    if said := busy(result.machine):
+        yield f"When this began, {said}."

@@ -32,7 +32,7 @@ class Measurement:
     @property
     def spread(self) -> float:
         """Largest minus smallest value, as a share of the median."""
-        return (max(self.values) - min(self.values)) / self.median if self.median else 0.0
+        return (max(self.values) - min(self.values)) / abs(self.median) if self.median else 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +92,7 @@ def _derived(one: Measurement | Goal) -> dict[str, Any]:
     return {"median": one.median, "spread": one.spread} if isinstance(one, Measurement) else {"met": one.met}
 
 
-def _made(kind: type[Any], values: dict[str, Any]) -> Any:  # noqa: ANN401 - the kind's instance
+def _made(kind: type[Any], values: dict[str, Any]) -> Any:
     return kind(**{field.name: values[field.name] for field in attrs.fields(kind)})
 
 

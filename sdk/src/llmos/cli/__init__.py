@@ -16,6 +16,7 @@ from llmos.cli._common import Common
 _F = TypeVar("_F", bound=Callable[..., Any])
 INTERRUPTED, READER_GONE = 130, 141
 COMMANDS = {
+    "bench": "Measure how fast a model is here.",
     "chat": "Talk with a model.",
     "completion": "Print the script that completes commands in your shell.",
     "doctor": "Say what does not work here, and why.",

@@ -73,12 +73,15 @@ def command(
 
 
 @contextmanager
-def show_progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what draws progress: a bar on a terminal, a line per tenth elsewhere, nothing for programs."""
+def show_progress(*, quiet: bool, counted: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what draws progress: a bar on a terminal, a line per tenth elsewhere, nothing for programs.
+
+    The numbers are bytes, or, *counted*, pieces of work.
+    """
     if quiet:
         yield _silent
     elif sys.stderr.isatty():
-        with _bar() as draw:
+        with _bar(counted=counted) as draw:
             yield draw
     else:
         yield _Lines()
@@ -102,13 +105,15 @@ class _Lines:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
+def _bar(*, counted: bool) -> Iterator[Callable[[str, int, int], None]]:
     from rich.console import Console  # noqa: PLC0415 - 100 ms that only this bar pays
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+    from rich.progress import TimeRemainingColumn  # noqa: PLC0415
     from rich.table import Column  # noqa: PLC0415
 
     what_column = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
-    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn(), what_column)
+    amount = MofNCompleteColumn() if counted else DownloadColumn()
+    columns = (BarColumn(), amount, TimeRemainingColumn(), what_column)
     with Progress(*columns, console=Console(stderr=True), expand=True, transient=True) as progress:
         bar = progress.add_task("", total=None)
 

@@ -1,0 +1,237 @@
+"""The benchmarks of the repository: what they make of measurements, and that the comparison runs end to end."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tests.benchmarks.peers.compare import Comparing, Seat, interleaved
+from tests.benchmarks.peers.environments import Home
+from tests.benchmarks.peers.goals import goals
+from tests.benchmarks.peers.pins import ENGINES, OURS, PEERS, Engine
+from tests.benchmarks.peers.progress import Progress
+from tests.benchmarks.peers.report import markdown, plot
+from tests.benchmarks.peers.results import Comparison, Measurement
+from tests.benchmarks.peers.worker import Place, Worker, WorkerFailed
+from tests.benchmarks.peers.works import QUICK, decode, mixed, prefill
+from tests.benchmarks.readme import comparisons, markdown as kernel_table, write
+from tests.workspace import ROOT, run
+
+UNITS = {"load": "s", "outside": "%", "shared-prefix": "×"}
+
+
+def measured(work: str, engine: str, form: str, *values: float) -> Measurement:
+    """Return a measurement with a title made of its work."""
+    unit = UNITS.get(work, "tokens/s")
+    return Measurement(work=work, title=f"the {work}", engine=engine, form=form, unit=unit, values=list(values))
+
+
+def comparison(*found: Measurement, load: float = 0.1, problems: dict[str, str] | None = None) -> Comparison:
+    """Return a comparison with these measurements."""
+    machine = {
+        "cpu": "a processor",
+        "flags": ["avx2"],
+        "cores": 2,
+        "python": "3.11",
+        "date": "2026-01-02",
+        "load": [load],
+    }
+    engines = {
+        name: {"title": ENGINES[name].title, "versions": [f"{name} 1"], "problems": problems or {}, "rss": {}}
+        for name in dict.fromkeys(one.engine for one in found)
+    }
+    return Comparison(
+        machine=machine, model="a-model", threads=2, effort={}, engines=engines, measurements=list(found),
+        goals=list(goals(list(found))),
+    )  # fmt: skip
+
+
+RESULT = comparison(
+    measured("decode-1", "llmos", "q4", 90.0, 110.0, 100.0), measured("decode-1", "llmos", "fp32", 500.0),
+    measured("decode-1", "llamacpp", "q4_0", 80.0), measured("decode-1", "openvino", "int4", 50.0),
+    measured("prefill-1024", "llmos", "w8a8", 900.0), measured("prefill-1024", "openvino", "int8", 1000.0),
+    measured("load", "llmos", "q4", 1.0), measured("load", "llamacpp", "q4_0", 2.0),
+    measured("outside", "llmos", "q4", 2.0), measured("outside", "llmos", "fp32", 7.0), load=1.5,
+    problems={"int3": "no such format"},
+)  # fmt: skip
+
+
+# --- ratios and tables -----------------------------------------------------------------------------------------
+
+
+def test_goals_are_ratios_of_medians() -> None:
+    """Four-bit formats beside the best four-bit peer; a load's ratio is better small; our worst format counts alone."""
+    found = {goal.title: (goal.ratio, goal.met) for goal in RESULT.goals}
+
+    assert (1.25, True) == found["decode, 1 stream, 4-bit weights, best of the peers"]
+    assert (0.9, False) == found["prefill of 1,024 tokens, OpenVINO GenAI"]
+    assert (0.5, True) == found["load to first token, llama.cpp"]
+    assert (7.0, False) == found["% of a 16-row step outside of the runtime"]
+    assert 4 == len(found)
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    """What is saved is what is loaded, and the file has medians and verdicts for other readers."""
+    RESULT.save(tmp_path / "result.json")
+    written = json.loads((tmp_path / "result.json").read_text("utf-8"))
+
+    assert RESULT == Comparison.load(tmp_path / "result.json")
+    assert (100.0, 0.2) == (written["measurements"][0]["median"], written["measurements"][0]["spread"])
+    assert [True, False, True, False] == [goal["met"] for goal in written["goals"]]
+
+
+def test_table_tells_everything() -> None:
+    """Each engine's best with its format, ratios, misses, failures, the machine, versions, and that it was busy."""
+    text = markdown(RESULT)
+
+    assert "| best format of each | llmos | llama.cpp | OpenVINO GenAI |" in text
+    assert "| the decode-1, tokens/s | 500 (fp32) | 80 (q4_0) | 50 (int4) |" in text
+    assert "| the load, s | 1 (q4) | 2 (q4_0) | – |" in text
+    assert "| 0.90 | ≥ 1 | missed |" in text
+    for words in ("a processor", "2026-01-02", "llamacpp 1", "failed (int3): no such format", "busy"):
+        assert words in text
+
+
+def test_table_goes_between_the_marks(tmp_path: Path) -> None:
+    """The rest of the README stays; a README without the marks is an error."""
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nafter\n", "utf-8")
+    write(readme, "new", "speed")
+
+    assert "before\n<!-- speed:begin -->\nnew\n<!-- speed:end -->\nafter\n" == readme.read_text("utf-8")
+    with pytest.raises(ValueError, match="benchmarks:begin"):
+        write(readme, "new", "benchmarks")
+
+
+def test_plot(tmp_path: Path) -> None:
+    """It is a picture."""
+    plot(RESULT, tmp_path / "plot.png")
+
+    assert b"\x89PNG" == (tmp_path / "plot.png").read_bytes()[:4]
+
+
+# --- what is asked, and what is reported -----------------------------------------------------------------------
+
+
+def test_works_are_the_same_for_everybody() -> None:
+    """The same seed makes the same requests; tokens stay clear of special ones."""
+    for work in (decode(8, 24), prefill(1024), mixed(64)):
+        first, second = (work.requests(random.Random(f"a {work.name}"), 512) for _ in range(2))
+
+        assert first == second
+        assert {3, 511} >= {min(map(min, first[0])), max(map(max, first[0]))}
+
+
+def test_mixed_lengths() -> None:
+    """Inputs and outputs are uniform in 32 to 256."""
+    prompts, lengths = mixed(400).requests(random.Random(0), 512)
+    sizes = [len(prompt) for prompt in prompts]
+
+    for values in (sizes, lengths):
+        assert 32 <= min(values) < 36
+        assert 252 < max(values) <= 256
+        assert 134 < sum(values) / len(values) < 154
+
+
+def test_progress_counts_only_what_was_asked_for() -> None:
+    """A row that is run on with its batch gets no more tokens; the mark is when the last one has its first."""
+    progress = Progress([3, 1])
+    assert progress.add(0, 7)
+    progress.step()
+    assert progress.add(0, 8)
+    assert not progress.add(1, 9)
+    progress.step()
+    assert not progress.add(1, 9)
+    assert not progress.add(0, 5)
+    report = progress.report()
+
+    assert [[7, 8, 5], [9]] == report["tokens"]
+    assert (4, 1) == (report["count"], report["after"])
+    assert 0 < report["first"] <= report["seconds"]
+
+
+def test_engines_take_turns() -> None:
+    """Whatever the number of their formats."""
+    place = Place(Path("python"), "ours", Path())
+    one, other = (Engine(name=name, title=name, module="ours", formats=("a", "b")) for name in ("one", "other"))
+    seats = [Seat(one, "a", place), Seat(one, "b", place), Seat(other, "a", place)]
+
+    assert [("one", "a"), ("other", "a"), ("one", "b")] == [seat.key for seat in interleaved(seats)]
+
+
+def test_pins() -> None:
+    """Every package of a peer's environment is pinned, torch to a build without CUDA, and has a module to run it."""
+    for peer in PEERS:
+        assert peer.requirements
+        for requirement in peer.requirements:
+            assert "==" in requirement
+            assert not requirement.startswith("torch=") or requirement.endswith("+cpu")
+    for engine in (OURS, *PEERS):
+        assert (ROOT / "tests" / "benchmarks" / "peers" / f"{engine.module}.py").is_file()
+
+
+# --- running ---------------------------------------------------------------------------------------------------
+
+
+def comparing(tmp_path: Path, *engines: Engine) -> Comparing:
+    """Return a comparison of *engines* on the smallest checkpoint."""
+    home = Home(tmp_path, tmp_path, lambda text: None)
+    return Comparing(home=home, model="nano", vocab=512, threads=1, effort=QUICK, engines=engines)
+
+
+def test_a_peer_that_cannot_be_prepared_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason, and the others go on."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "nano").mkdir()
+    (tmp_path / "nano" / "model.safetensors").touch()
+    one = comparing(
+        tmp_path,
+        attrs.evolve(OURS, name="broken", requirements=("nothing==0",)),
+        attrs.evolve(OURS, name="x", formats=("fp32",)),
+    )
+    one.prepare()
+
+    assert "uv" in one.problems["broken"]["environment"]
+    assert "model.safetensors" in one.problems["x"]["fp32"]
+    assert [] == one.seats
+
+
+def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
+    """The end of what it wrote is the message."""
+    with Worker(Place(Path(sys.executable), "ours", tmp_path), "fp32", 1) as worker:
+        with pytest.raises(WorkerFailed) as error:
+            worker.start()
+
+        assert "fp32" in str(error.value)
+
+
+def test_end_to_end(tmp_path: Path) -> None:
+    """One command writes a checkpoint, exports it, measures, and writes JSON and a plot."""
+    places = ["--environments", tmp_path, "--models", tmp_path, "--out", tmp_path / "out.json"]
+    formats = ["--engines", "llmos", "--formats", "llmos:fp32", "llmos:q4"]
+    done = run(
+        sys.executable, "-m", "tests.benchmarks.peers", "--model", "nano", "--quick", "--threads", "1", *places,
+        *formats, cwd=ROOT,
+    )  # fmt: skip
+
+    assert 0 == done.returncode, done.stderr
+    result = Comparison.load(tmp_path / "out.json")
+    works = {one.work for one in result.measurements}
+    expected = "load load-inner decode-1 prefill-128 prefill-1024 decode-8 decode-16 shared-prefix outside requests"
+    assert set(expected.split()) == works
+    assert {} == result.engines["llmos"]["problems"]
+    assert all(value > 0 for one in result.measurements for value in one.values)
+    assert set(result.engines["llmos"]["rss"]) == {"fp32", "q4"}
+
+
+def test_readme_shows_the_committed_figures() -> None:
+    """Its tables are what is generated from the JSON of the last runs."""
+    text = (ROOT / "README.md").read_text("utf-8")
+
+    assert comparisons() in text
+    assert kernel_table() in text
