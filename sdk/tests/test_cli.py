@@ -82,6 +82,40 @@ def test_every_option_reaches_the_backend(llmos: CommandLine, echo: EchoBackend)
     assert 3 == task.priority
 
 
+def test_forms_of_the_answer(llmos: CommandLine, echo: EchoBackend, tmp_path: Path) -> None:
+    """A schema and a grammar are files, a regular expression is an argument; an empty schema is one too."""
+    schema, grammar, empty = (tmp_path / name for name in ("schema.json", "grammar.lark", "empty.json"))
+    schema.write_text('{"type": "integer"}')
+    grammar.write_text('start: "ü"', encoding="utf-8")
+    empty.write_text("{}")
+    for args in (["--schema", str(schema)], ["--schema", str(empty)], ["--regex", "a+"], ["--grammar", str(grammar)]):
+        assert 0 == llmos("generate", "a", *args).code
+    given = [dict(task.params) for executor in echo.executors for task in executor.tasks]
+
+    assert [{"schema": {"type": "integer"}}, {"schema": {}}, {"regex": "a+"}, {"grammar": 'start: "ü"'}] == given
+
+
+@pytest.mark.parametrize("option", ["--schema", "--grammar"])
+def test_forms_that_cannot_be_read(llmos: CommandLine, option: str, tmp_path: Path) -> None:
+    """A file that is missing, or that is no text, is named."""
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\xff{")
+    for name in ("missing", str(broken)):
+        done = llmos("generate", "a", option, name)
+
+        assert 2 == done.code
+        assert name in done.err
+
+
+def test_schema_that_is_no_json(llmos: CommandLine, tmp_path: Path) -> None:
+    """It is told with the place of the mistake."""
+    file = tmp_path / "schema.json"
+    file.write_text('{"type": }')
+    done = llmos("generate", "a", "--schema", str(file))
+
+    assert (2, True) == (done.code, "column 10" in done.err)
+
+
 def test_a_demonstration_model_says_so(llmos: CommandLine) -> None:
     """Once, beside the answer, and not where a program reads."""
     shown, quiet = llmos("generate", "-m", "toy", "a"), llmos("generate", "-m", "toy", "a", "--json")

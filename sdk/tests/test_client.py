@@ -58,6 +58,27 @@ def test_parameters_of_a_backend_pass_through(model: Model) -> None:
         model.generate_text("a", params={"warmth": 3})
 
 
+def test_forms_of_the_answer_pass_through(model: Model, echo: EchoBackend) -> None:
+    """``schema``, ``regex`` and ``grammar`` reach the backend as they are."""
+    for form in ({"schema": {"type": "integer"}}, {"regex": "a+"}, {"grammar": 'start: "a"'}):
+        model.generate_text("a", **form)
+
+        assert form == echo.executors[0].tasks[-1].params
+
+
+def test_answer_as_json(model: Model) -> None:
+    """An answer that is JSON text gives its value."""
+    assert {"a": [1, None]} == model.generate_text('{"a": [1, null]}').json()
+
+
+@pytest.mark.parametrize(("prompt", "said"), [("no JSON", "JSON"), ('{"a": 1}', "max_tokens"), ("[" * 10**5, "JSON")])
+def test_answer_that_is_no_json(model: Model, prompt: str, said: str) -> None:
+    """What is no JSON text is an error that says so, and whether it was cut."""
+    answer = model.generate_text(prompt, max_tokens=1)
+    with pytest.raises(InvalidArgument, match=said):
+        answer.json()
+
+
 def test_chat_takes_a_string_or_messages(model: Model) -> None:
     """A string is what the user says."""
     messages = [

@@ -190,6 +190,36 @@ def test_edits_agree_with_plain_ones() -> None:
     np.testing.assert_allclose(expected, logits, rtol=1e-5, atol=1e-5)
 
 
+def words(allowed: list[int], vocab: int) -> npt.NDArray[np.uint32]:
+    """Return a bit per token, 32 in a word."""
+    found = np.zeros(-(-vocab // 32), np.uint32)
+    for token in allowed:
+        found[token // 32] |= np.uint32(1 << token % 32)
+    return found
+
+
+@settings(max_examples=60)
+@given(rows, st.integers(0, 2**32), st.integers(1, 40))
+def test_only_allowed_tokens(params: list[dict[str, Any]], seed: int, count: int) -> None:
+    """Rows with a mask get what the plain sampler gives for the allowed tokens; other rows are as without them."""
+    chance = np.random.default_rng(seed)
+    logits = (chance.standard_normal((len(params), VOCAB)) * 3).astype(np.float32)
+    columns = np.concatenate([column(**row) for row in params])
+    free = Sampler(len(params), VOCAB).choose(logits.copy(), columns).tolist()
+    masks = {row: chance.choice(VOCAB, count, replace=False).tolist() for row in range(0, len(params), 2)}
+    none = np.zeros(0, np.int64)
+    edits = [Edit(row=row, seen=none, output=none, allowed=words(some, VOCAB)) for row, some in masks.items()]
+    uniform = uniforms(columns["seed"], columns["position"])
+    expected = []
+    for row, token in enumerate(free):
+        some = set(masks.get(row, range(VOCAB)))
+        scores = [value if at in some else -1e30 for at, value in enumerate(logits[row].tolist())]
+        expected.append(plain_draw(scores, columns[row], uniform[row]) if row in masks else [token])
+    tokens = Sampler(len(params), VOCAB).choose(logits, columns, edits).tolist()
+
+    assert all(token in some for token, some in zip(tokens, expected, strict=True)), (tokens, expected)
+
+
 def test_log_probs() -> None:
     """Log probabilities sum to one, and the most likely tokens come first."""
     logits = np.random.default_rng(2).standard_normal((2, VOCAB)).astype(np.float32) * 4

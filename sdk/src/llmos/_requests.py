@@ -40,6 +40,12 @@ class Options(TypedDict, total=False):
     """Strings that end the answer; they are not part of it."""
     logprobs: int
     """Report so many alternatives per token."""
+    schema: Mapping[str, Any]
+    """The answer is JSON that satisfies this JSON schema; `Text.json` reads it."""
+    regex: str
+    """The whole answer matches this regular expression."""
+    grammar: str
+    """The answer follows this grammar in Lark notation.  One of the three at most."""
     params: Mapping[str, Any]
     """Parameters that only this model's backend knows."""
     pre: str | Sequence[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from llmos_kernel.api import Chunk, Done, Failed, Usage
+from llmos_kernel.errors import InvalidArgument
 
 
 class Text(str):
@@ -33,6 +34,21 @@ class Text(str):
         self.tokens, self.logprobs = end.tokens, end.logprobs
         self.model, self.task = model, end.task
         return self
+
+    def json(self) -> Any:  # noqa: ANN401 - any JSON value
+        """Return the value that the answer is the JSON text of, as it is where a ``schema`` was given.
+
+        Raises `InvalidArgument` for an answer that is no JSON, one that was cut at its length for instance.
+        """
+        import json  # noqa: PLC0415 - only who asks pays
+
+        try:
+            return json.loads(self)
+        except (ValueError, RecursionError) as error:
+            cut = "; it was cut at its length: give it more max_tokens" if self.finish == "length" else ""
+            expected = "JSON text, as a schema makes it"
+            message = f"the answer is no {expected} ({error}){cut}"
+            raise InvalidArgument(message, field="text", value=str(self), expected=expected) from error
 
     @property
     def tokens_per_second(self) -> float:

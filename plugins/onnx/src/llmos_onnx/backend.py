@@ -17,6 +17,7 @@ from llmos_onnx.counts import Counts
 from llmos_onnx.executor import OnnxExecutor, Parts
 from llmos_onnx.fields import Fields, refusal
 from llmos_onnx.folder import ModelFolder, open_folder, read_manifest
+from llmos_onnx.grammar import Grammars
 from llmos_onnx.manifest import Manifest
 from llmos_onnx.pool import KvPool, PoolSize, token_bytes
 from llmos_onnx.prompts import Prompts
@@ -113,6 +114,7 @@ class OnnxBackend(Backend):
             manifest=manifest,
             codec=codec,
             prompts=Prompts(manifest, codec, template, size.context),
+            grammars=Grammars(codec.marked_json, manifest.shape.vocab, manifest.tokens.eos or codec.any_control),
             pool=pool,
             runner=Runner(session, ort.RunOptions(), pool, manifest.shape.vocab, counts),
             counts=counts,

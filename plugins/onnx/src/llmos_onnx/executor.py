@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from llmos_kernel.api import Task
     from llmos_onnx.counts import Counts
+    from llmos_onnx.grammar import Grammars
     from llmos_onnx.manifest import Manifest
     from llmos_onnx.pool import KvPool
     from llmos_onnx.prompts import Prompts
@@ -51,6 +52,7 @@ class Parts:
     manifest: Manifest
     codec: Codec
     prompts: Prompts
+    grammars: Grammars
     pool: KvPool
     runner: Runner
     counts: Counts
@@ -103,7 +105,8 @@ class OnnxExecutor(StepExecutor):
         manifest, ids = self._parts.manifest, prompts.encode(task)
         room, vocab = self._pool.size.context - len(ids), manifest.shape.vocab
         params = read_params(task.params, defaults=manifest.generation, room=room, vocab=vocab)
-        self._sequences[id] = Sequence(id, ids, params, self._parts.codec, manifest.tokens.eos)
+        matcher = self._parts.grammars.matcher(params.constraint) if params.constraint else None
+        self._sequences[id] = Sequence(id, ids, params, self._parts.codec, manifest.tokens.eos, matcher)
         return Prepared(len(ids), params.max_tokens)
 
     def admit(self, id: int) -> Admitted | NotNow:
@@ -144,6 +147,7 @@ class OnnxExecutor(StepExecutor):
     def close(self) -> None:
         """Forget every task."""
         self.release(list(self._sequences))
+        self._parts.grammars.close()
 
     def check_integrity(self) -> None:
         """Raise `KernelBug` unless slots and sequences agree; for tests."""
@@ -300,7 +304,7 @@ class OnnxExecutor(StepExecutor):
         for row, token in enumerate(tokens.tolist()):
             sequence = sequences[row]
             if token < 0:
-                results[sequence.id] = Result(sequence.id, error=self._not_finite())
+                results[sequence.id] = Result(sequence.id, error=sequence.dead_end() or self._not_finite())
             else:
                 results[sequence.id] = sequence.advance(token, reports.get(row))
                 self._counts.decoded += 1

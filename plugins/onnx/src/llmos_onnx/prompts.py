@@ -30,7 +30,7 @@ class Prompts:
         """
         ids = self._chat(task.input) if task.kind == "chat" else self._generate(task.input)
         if not ids:
-            raise _wrong("input", task.input, "a prompt of at least one token")
+            raise InvalidArgument.of("input", task.input, "a prompt of at least one token")
         if len(ids) >= self._context:
             self._too_long(str(len(ids)))
         return ids
@@ -38,7 +38,7 @@ class Prompts:
     def tokenize(self, value: object) -> list[int]:
         """Return the ids of the string *value*: no control tokens, nothing added."""
         if not isinstance(value, str):
-            raise _wrong("input", value, "a string")
+            raise InvalidArgument.of("input", value, "a string")
         return self._codec.encode(value)
 
     def detokenize(self, value: object) -> str:
@@ -49,7 +49,7 @@ class Prompts:
         if not isinstance(value, str):
             return self._ids(value)
         if not value:
-            raise _wrong("input", value, "a prompt that is not empty")
+            raise InvalidArgument.of("input", value, "a prompt that is not empty")
         self._check_size(len(value))
         ids = self._codec.encode(value)
         tokens = self._manifest.tokens
@@ -57,7 +57,7 @@ class Prompts:
 
     def _ids(self, value: object) -> list[int]:
         if not isinstance(value, list | tuple):
-            raise _wrong("input", value, "a string or a list of token ids")
+            raise InvalidArgument.of("input", value, "a string or a list of token ids")
         return check_tokens("input", value, self._manifest.shape.vocab)
 
     def _chat(self, value: object) -> list[int]:
@@ -87,20 +87,15 @@ _ROLES = ("system", "user", "assistant", "tool", "developer")
 def check_messages(value: object) -> list[dict[str, str]]:
     """Return *value* if it is a list of ``{"role": ..., "content": ...}``; raise `InvalidArgument` otherwise."""
     if not isinstance(value, list | tuple) or not value:
-        raise _wrong("input", value, "a list of at least one message {role, content}")
+        raise InvalidArgument.of("input", value, "a list of at least one message {role, content}")
     return [_message(f"input[{index}]", message) for index, message in enumerate(value)]
 
 
 def _message(field: str, message: Any) -> dict[str, str]:  # noqa: ANN401 - whatever the caller sent
     if not isinstance(message, dict) or set(message) != {"role", "content"}:
-        raise _wrong(field, message, "a mapping with the keys role and content, and no others")
+        raise InvalidArgument.of(field, message, "a mapping with the keys role and content, and no others")
     if message["role"] not in _ROLES:
-        raise _wrong(f"{field}.role", message["role"], f"one of {', '.join(_ROLES)}")
+        raise InvalidArgument.of(f"{field}.role", message["role"], f"one of {', '.join(_ROLES)}")
     if not isinstance(message["content"], str):
-        raise _wrong(f"{field}.content", message["content"], "a string")
+        raise InvalidArgument.of(f"{field}.content", message["content"], "a string")
     return message
-
-
-def _wrong(field: str, value: object, expected: str) -> InvalidArgument:
-    message = f"{field} must be {expected}, not {value!r:.80}"
-    return InvalidArgument(message, field=field, value=value, expected=expected)

@@ -56,6 +56,8 @@ class Edit:
     bias: Floats = attrs.field(factory=lambda: np.zeros(0, np.float32))
     banned: Ids = attrs.field(factory=lambda: np.zeros(0, np.int64))
     """Tokens that must not be chosen."""
+    allowed: npt.NDArray[np.uint32] | None = None
+    """A bit per token, the lowest first: the only tokens that may be chosen."""
 
 
 @attrs.frozen
@@ -192,6 +194,8 @@ class Sampler:
             greatest.sort(axis=1)
             lowest = greatest[np.arange(rows), np.clip(groups - wanted, 0, groups - 1)]
         lowest[wanted > groups] = -np.inf
+        # What is forbidden is no candidate, however few there are.
+        np.maximum(lowest, np.finfo(np.float32).min, out=lowest)
         flat = np.flatnonzero(scores >= lowest[:, None])
         row, column = np.divmod(flat, self._vocab)
         value = scores.reshape(-1)[flat].astype(np.float64)
@@ -236,7 +240,10 @@ def uniforms(seed: npt.NDArray[np.uint64], position: npt.NDArray[np.uint64]) -> 
 
 
 def apply_edits(logits: Floats, edits: Sequence[Edit]) -> None:
-    """Change *logits* in place: repetition penalty (Keskar et al. 2019, "CTRL"), presence and frequency, bias, ban."""
+    """Change *logits* in place: repetition penalty (Keskar et al. 2019, "CTRL"), presence and frequency, bias, bans.
+
+    What is forbidden comes last, so that nothing makes it possible again.
+    """
     seen, scale = _flatten(edits, "seen", "repetition", 1.0)
     if len(seen[0]):
         values = logits[seen]
@@ -253,6 +260,18 @@ def apply_edits(logits: Floats, edits: Sequence[Edit]) -> None:
             logits[edit.row, edit.bias_ids] += edit.bias
         if len(edit.banned):
             logits[edit.row, edit.banned] = -np.inf
+    bound = [(edit.row, edit.allowed) for edit in edits if edit.allowed is not None]
+    if bound:
+        _apply_masks(logits, bound)
+
+
+def _apply_masks(logits: Floats, bound: Sequence[tuple[int, npt.NDArray[np.uint32]]]) -> None:
+    """Forbid, per (row, bits), the tokens whose bit is not set."""
+    words = np.stack([words for _, words in bound]).astype("<u4", copy=False)
+    bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, : logits.shape[1]]
+    forbidden = bits == 0
+    for (row, _), some in zip(bound, forbidden, strict=True):
+        logits[row][some] = -np.inf
 
 
 def _flatten(edits: Sequence[Edit], tokens: str, amount: str, idle: float) -> tuple[tuple[Ids, Ids], Floats]:

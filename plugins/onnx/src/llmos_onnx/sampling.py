@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from llmos_kernel.errors import InvalidArgument
+from llmos_onnx.grammar import Constraint
 
 if TYPE_CHECKING:
     from llmos_onnx.manifest import Generation
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 DEFAULT_MAX_TOKENS: Final = 256
 """Tokens generated when the caller names no number and the context has room for them."""
 MAX_LOGPROBS: Final = 20
+MAX_GRAMMAR: Final = 131_072
+"""Longest source of a schema, a regular expression or a grammar, in characters."""
+CONSTRAINTS: Final = ("schema", "regex", "grammar")
+"""Parameters that say what the output must look like; at most one of them is given."""
 _MAX_STOPS: Final = 64
 _MAX_STOP_LENGTH: Final = 1024
 _MAX_BIASES: Final = 4096
@@ -51,6 +57,8 @@ class SamplingParams:
     ignore_eos: bool = False
     logprobs: int | None = None
     """Report the chosen token's log probability and those of this many most likely ones."""
+    constraint: Constraint | None = None
+    """What the output must look like; ``schema``, ``regex`` or ``grammar`` says it."""
 
 
 def read_params(params: Mapping[str, Any], *, defaults: Generation, room: int, vocab: int) -> SamplingParams:
@@ -71,26 +79,35 @@ def read_params(params: Mapping[str, Any], *, defaults: Generation, room: int, v
         name: value for name, value in attrs.asdict(defaults).items() if value is not None and name in _READERS
     }
     values |= {name: _READERS[name](f"params.{name}", value, vocab) for name, value in given.items()}
+    values["constraint"] = _one_constraint(values)
     values.setdefault("max_tokens", min(DEFAULT_MAX_TOKENS, room))
     values.setdefault("seed", secrets.randbits(63))
     result = SamplingParams(**values)
     if result.max_tokens > room:
-        raise _wrong("params.max_tokens", result.max_tokens, f"at most {room}: the context has no room for more")
+        expected = f"at most {room}: the context has no room for more"
+        raise InvalidArgument.of("params.max_tokens", result.max_tokens, expected)
     if result.min_tokens > result.max_tokens:
-        raise _wrong("params.min_tokens", result.min_tokens, f"at most max_tokens, {result.max_tokens}")
+        raise InvalidArgument.of("params.min_tokens", result.min_tokens, f"at most max_tokens, {result.max_tokens}")
     return result
 
 
-def _wrong(field: str, value: object, expected: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"{field} must be {expected}, not {value!r:.80}", field=field, value=value, expected=expected
-    )
+def _one_constraint(values: dict[str, Any]) -> Constraint | None:
+    """Take the parameters that say what the output must look like out of *values*."""
+    found: list[Constraint] = [values.pop(kind) for kind in CONSTRAINTS if kind in values]
+    if not found:
+        return None
+    kinds = [constraint.kind for constraint in found]
+    if len(kinds) > 1:
+        raise InvalidArgument.of(f"params.{kinds[1]}", found[1].source, f"left out beside {kinds[0]}: one decides")
+    if values.get("ignore_eos"):
+        raise InvalidArgument.of("params.ignore_eos", True, f"false beside {kinds[0]}, which says where the end is")
+    return found[0]
 
 
 def _whole(low: int, high: int) -> Callable[[str, object, int], int]:
     def read(field: str, value: object, vocab: int) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise _wrong(field, value, f"a whole number from {low} to {high}")
+            raise InvalidArgument.of(field, value, f"a whole number from {low} to {high}")
         return value
 
     return read
@@ -100,7 +117,7 @@ def _real(low: float, high: float) -> Callable[[str, object, int], float]:
     def read(field: str, value: object, vocab: int) -> float:
         # A comparison with NaN is false, and an integer too large for a float is out of range before it is converted.
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-            raise _wrong(field, value, f"a number from {low:g} to {high:g}")
+            raise InvalidArgument.of(field, value, f"a number from {low:g} to {high:g}")
         return float(value)
 
     return read
@@ -108,7 +125,7 @@ def _real(low: float, high: float) -> Callable[[str, object, int], float]:
 
 def _flag(field: str, value: object, vocab: int) -> bool:
     if not isinstance(value, bool):
-        raise _wrong(field, value, "true or false")
+        raise InvalidArgument.of(field, value, "true or false")
     return value
 
 
@@ -118,28 +135,50 @@ def _stops(field: str, value: object, vocab: int) -> tuple[str, ...]:
         texts = tuple(stop for stop in stops if isinstance(stop, str) and 0 < len(stop) <= _MAX_STOP_LENGTH)
         if len(texts) == len(stops):
             return texts
-    raise _wrong(field, value, f"a string or at most {_MAX_STOPS}, of 1 to {_MAX_STOP_LENGTH} characters each")
+    raise InvalidArgument.of(
+        field, value, f"a string or at most {_MAX_STOPS}, of 1 to {_MAX_STOP_LENGTH} characters each"
+    )
 
 
 def _tokens(field: str, value: object, vocab: int) -> frozenset[int]:
     if not isinstance(value, list | tuple | set | frozenset) or len(value) > _MAX_BIASES:
-        raise _wrong(field, value, f"a list of at most {_MAX_BIASES} token ids")
+        raise InvalidArgument.of(field, value, f"a list of at most {_MAX_BIASES} token ids")
     return frozenset(check_token(field, token, vocab) for token in value)
 
 
 def _biases(field: str, value: object, vocab: int) -> dict[int, float]:
     if not isinstance(value, Mapping) or len(value) > _MAX_BIASES:
-        raise _wrong(field, value, f"a mapping of at most {_MAX_BIASES} token ids to numbers")
+        raise InvalidArgument.of(field, value, f"a mapping of at most {_MAX_BIASES} token ids to numbers")
     bias = _real(-100.0, 100.0)
     # JSON has no integer keys, so digits do as well.
     ids = {int(key) if isinstance(key, str) and key.isdecimal() and key.isascii() else key: key for key in value}
     return {check_token(field, token, vocab): bias(f"{field}.{key}", value[key], vocab) for token, key in ids.items()}
 
 
+def _schema(field: str, value: object, vocab: int) -> Constraint:
+    expected = f"a JSON schema: a mapping of plain values, at most {MAX_GRAMMAR} characters as JSON"
+    try:
+        text = json.dumps(value, allow_nan=False) if isinstance(value, Mapping) else ""
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument.of(field, value, expected) from error
+    if not 0 < len(text) <= MAX_GRAMMAR:
+        raise InvalidArgument.of(field, value, expected)
+    return Constraint("schema", text)
+
+
+def _grammar(kind: str) -> Callable[[str, object, int], Constraint]:
+    def read(field: str, value: object, vocab: int) -> Constraint:
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_GRAMMAR:
+            raise InvalidArgument.of(field, value, f"a string of 1 to {MAX_GRAMMAR} characters")
+        return Constraint(kind, value)
+
+    return read
+
+
 def check_token(field: str, token: object, vocab: int) -> int:
     """Return *token* if it is an id below *vocab*; raise `InvalidArgument` naming *field* otherwise."""
     if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < vocab:
-        raise _wrong(field, token, f"a token id from 0 to {vocab - 1}")
+        raise InvalidArgument.of(field, token, f"a token id from 0 to {vocab - 1}")
     return token
 
 
@@ -164,4 +203,7 @@ _READERS: Final[Mapping[str, Callable[[str, object, int], object]]] = {
     "stop_token_ids": _tokens,
     "ignore_eos": _flag,
     "logprobs": _whole(0, MAX_LOGPROBS),
+    "schema": _schema,
+    "regex": _grammar("regex"),
+    "grammar": _grammar("grammar"),
 }

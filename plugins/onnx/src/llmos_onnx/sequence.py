@@ -7,21 +7,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmos_kernel.contracts import Result
+from llmos_kernel.errors import InvalidArgument
 from llmos_onnx.sampler import COLUMNS, Edit
 from llmos_onnx.text import StopMatcher
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from llmos_onnx.grammar import Matcher
     from llmos_onnx.sampler import LogProb
     from llmos_onnx.sampling import SamplingParams
     from llmos_onnx.text import Codec
+
+_NOTHING = np.zeros(0, np.int64)
 
 
 class Sequence:
     """Prompt and output of one task.  It outlives its slot: a preempted sequence has none."""
 
-    def __init__(self, id: int, prompt: list[int], params: SamplingParams, codec: Codec, eos: tuple[int, ...]) -> None:
+    def __init__(
+        self, id: int, prompt: list[int], params: SamplingParams, codec: Codec, eos: tuple[int, ...],
+        matcher: Matcher | None = None,
+    ) -> None:  # fmt: skip
         self.id = id
         self.params = params
         self.prompt = len(prompt)
@@ -33,6 +40,8 @@ class Sequence:
         self.saved: npt.NDArray[Any] | None = None
         """The cache of a sequence that was swapped out."""
         self._ends = params.stop_token_ids | (frozenset() if params.ignore_eos else frozenset(eos))
+        self._end_ids = np.array(sorted(self._ends), np.int64)
+        self._matcher = matcher
         self._codec = codec
         self._text = codec.detokenizer()
         self._stops = StopMatcher(params.stop) if params.stop else None
@@ -56,8 +65,9 @@ class Sequence:
     def edit(self, row: int) -> Edit | None:
         """Return what changes this sequence's logits in *row* of a batch, if anything does."""
         held_back = self.generated < self.params.min_tokens
-        if not (self._always_edited or held_back):
+        if not (self._always_edited or held_back or self._matcher):
             return None
+        banned = self._end_ids if held_back else _NOTHING
         return Edit(
             row=row,
             seen=self.tokens[: self.count],
@@ -67,8 +77,13 @@ class Sequence:
             frequency=self.params.frequency_penalty,
             bias_ids=self._bias_ids,
             bias=self._bias,
-            banned=np.array(sorted(self._ends) if held_back else [], np.int64),
+            banned=banned if self._matcher is None else _NOTHING,
+            allowed=None if self._matcher is None else self._matcher.allowed(banned),
         )
+
+    def dead_end(self) -> InvalidArgument | None:
+        """Return why its grammar leaves this sequence without a next token; None if that is not the reason."""
+        return None if self._matcher is None else self._matcher.error()
 
     def advance(self, token: int, logprob: LogProb | None) -> Result:
         """Take the next *token* and return what it means to the reader."""
@@ -81,15 +96,16 @@ class Sequence:
     def _output(self, token: int) -> tuple[str, str | None]:
         if token in self._ends:
             return self._rest(""), "stop"
+        complete = self._matcher is not None and self._matcher.advance(token)
         piece = self._text.feed(token)
         if self._stops is not None and self.generated >= self.params.min_tokens:
             piece = self._stops.feed(piece)
             if self._stops.matched is not None:
                 return piece, "stop"
-        if self.generated < self.params.max_tokens:
+        if not complete and self.generated < self.params.max_tokens:
             return piece, None
         rest = self._rest(piece)
-        stopped = self._stops is not None and self._stops.matched is not None
+        stopped = complete or (self._stops is not None and self._stops.matched is not None)
         return rest, "stop" if stopped else "length"
 
     def _rest(self, piece: str) -> str:

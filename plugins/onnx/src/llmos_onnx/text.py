@@ -46,6 +46,8 @@ class Codec:
         self._plain.encode_special_tokens = True
         self.control_ids: Final = frozenset(ids)
         """Ids that only the model and its template may write."""
+        self.any_control: Final = tuple(sorted(ids)[:1])
+        """One of them, where there are any."""
         self._control_texts = tuple(
             sorted({text for id in ids if (text := self._template.id_to_token(id))}, key=len, reverse=True)
         )
@@ -79,6 +81,16 @@ class Codec:
     def token(self, id: int) -> str:
         """Return the vocabulary's own spelling of *id*; empty where it has none."""
         return self._template.id_to_token(id) or ""
+
+    def marked_json(self) -> str:
+        """Return ``tokenizer.json`` with every control token marked as special."""
+        data = json.loads(self._plain.to_str())
+        marked = {token["id"] for token in data["added_tokens"]}
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        for id in sorted(self.control_ids - marked):
+            if text := self.token(id):
+                data["added_tokens"].append({"id": id, "content": text, "special": True, **flags})
+        return json.dumps(data)
 
     def detokenizer(self) -> Detokenizer:
         """Return a decoder for one sequence."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import click
@@ -11,6 +12,29 @@ import click
 from llmos._client import Model
 from llmos._requests import Options
 from llmos.cli._common import note
+
+
+def _schema_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:  # noqa: ANN401 - any JSON
+    """Read the JSON file called *value*."""
+    if value is None:
+        return None
+    try:
+        return json.loads(_file(value, ctx, param))
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"{value} is no JSON: {error}", ctx=ctx, param=param) from error
+
+
+def _text_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Read the text file called *value*."""
+    return None if value is None else _file(value, ctx, param)
+
+
+def _file(name: str, ctx: click.Context, param: click.Parameter) -> str:
+    try:
+        return Path(name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{name} cannot be read: {error}", ctx=ctx, param=param) from error
+
 
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--max-tokens",), {"type": int, "help": "Most tokens of the answer."}),
@@ -25,6 +49,9 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--seed",), {"type": int, "help": "The same seed gives the same answer."}),
     (("--stop",), {"multiple": True, "help": "End before this text.  May be repeated."}),
     (("--logprobs",), {"type": int, "help": "Report so many alternatives per token, with --json."}),
+    (("--schema",), {"metavar": "FILE", "callback": _schema_file, "help": "Answer with JSON of this JSON schema."}),
+    (("--regex",), {"help": "Answer with text that matches this regular expression."}),
+    (("--grammar",), {"metavar": "FILE", "callback": _text_file, "help": "Answer as this Lark grammar says."}),
     (("--pre",), {"multiple": True, "metavar": "NAME", "help": "Pass the input through this processor."}),
     (("--post",), {"multiple": True, "metavar": "NAME", "help": "Pass the answer through this processor."}),
     (("--priority",), {"type": int, "help": "Larger is sooner, from -1000 to 1000."}),
@@ -53,7 +80,7 @@ def request_options(command: Any) -> Any:  # noqa: ANN401
 
 def taken(given: Mapping[str, object]) -> Options:
     """Return the options that were given, as the clients take them."""
-    return cast("Options", {name: value for name, value in given.items() if value not in (None, (), {})})
+    return cast("Options", {name: value for name, value in given.items() if value is not None and value != ()})
 
 
 def say_what_it_is(asked: str | None, model: Model) -> None:
