@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+from tokenizers import Tokenizer
 
 from llmos_kernel.errors import InvalidArgument, KernelError, ModelUnavailable
 from llmos_onnx.export import export_model, main
@@ -300,6 +301,20 @@ def test_tokens_that_the_model_does_not_have_are_refused(source: Path) -> None:
     tokenizer["model"]["vocab"]["beyond"] = 512
     (source / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     assert "tokenizer.json: token id" == refused(source).fields["field"]
+
+
+def test_added_tokens_that_the_model_has_no_entry_for_are_left_out(source: Path, tmp_path: Path) -> None:
+    """A text model shares its tokenizer with a sibling that sees pictures; to it, that token's name is plain text."""
+    before = (source / "tokenizer.json").read_text("utf-8")
+    tokenizer = Tokenizer.from_str(before)
+    tokenizer.add_special_tokens(["<image>"])
+    (source / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    assert [512] == tokenizer.encode("<image>").ids
+
+    export_model(source, tmp_path / "target")
+
+    found = Tokenizer.from_file(str(tmp_path / "target" / "tokenizer.json"))
+    assert Tokenizer.from_str(before).encode("a <image> b").ids == found.encode("a <image> b").ids
 
 
 def test_a_tokenizer_that_cannot_be_parsed_is_refused(source: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from llmos_onnx.export import export_model
 from plugins.onnx.tests.checkpoint_writer import NANO, RECIPES
+from plugins.onnx.tests.driver import Driver, load
 from plugins.onnx.tests.numpy_decoder import NumpyDecoder
 from plugins.onnx.tests.plain_loop import PlainLoop
 
@@ -51,6 +52,25 @@ def test_greedy_tokens_equal_those_of_transformers(
     found = PlainLoop(model_folder(name, "fp32")).greedy(answers[f"{name}.prompt"].tolist(), len(expected))
 
     assert expected == found
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_the_engine_gives_these_tokens_in_chunks_and_beside_others(
+    name: str, answers: Answers, model_folder: Callable[..., Path]
+) -> None:
+    """Prompts in chunks of seven, one joining while another decodes: the tokens are still transformers'."""
+    prompt, expected = answers[f"{name}.prompt"].tolist(), answers[f"{name}.greedy"].tolist()
+    driver = Driver(load(model_folder(name, "fp32"), slots=3, context=96), chunk=7)
+
+    driver.add(1, prompt[:20], max_tokens=30, ignore_eos=True)
+    driver.step()
+    row = driver.add(2, prompt, max_tokens=len(expected), ignore_eos=True)
+    driver.step()
+    driver.add(3, prompt[5:9], max_tokens=5, ignore_eos=True)
+    driver.finish()
+    driver.executor.close()
+
+    assert expected == row.tokens
 
 
 @pytest.mark.parametrize("name", ["nano-phi3", "nano-phi4", "nano-dynamic", "nano-gemma3"])

@@ -193,12 +193,21 @@ def _family(config: Fields) -> _Family:
         if config.values.get(name) not in neutral:
             raise config.refuse(name, " or ".join(repr(value) for value in neutral))
     family = _FAMILIES[kind]
-    code = config.values.get("auto_map")
-    # A checkpoint from before its architecture was known everywhere brings code along; other code means other numbers.
-    named = code.values() if isinstance(code, dict) else ()
-    if code is not None and not (named and all(str(name).split("--")[-1] in family.code for name in named)):
+    if not _known_code(config.values.get("auto_map"), family):
         raise config.refuse("auto_map", "absent: code of a checkpoint is never run")
     return family
+
+
+def _known_code(classes: object, family: _Family) -> bool:
+    """Say whether the model's classes do what the family does: other code means other numbers.
+
+    Checkpoints from before their architecture was known everywhere bring code along.  A tokenizer among the classes
+    does not matter, ``tokenizer.json`` is read.
+    """
+    if not isinstance(classes, dict):
+        return classes is None
+    models = [str(value) for name, value in classes.items() if "Tokenizer" not in name]
+    return all(value.split("--")[-1] in family.code for value in models)
 
 
 def _instead(config: Fields) -> str:

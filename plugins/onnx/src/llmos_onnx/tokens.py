@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -26,7 +27,7 @@ class TextSettings:
     """What is needed between text and token ids."""
 
     tokenizer: bytes
-    """``tokenizer.json``, unchanged."""
+    """``tokenizer.json``; unchanged, unless it adds tokens that the model has no entry for."""
     tokens: SpecialTokens
     generation: Generation
     chat_template: str | None
@@ -40,6 +41,7 @@ def read_text_settings(checkpoint: Checkpoint, config: Fields, shape: Shape) -> 
     content = checkpoint.read(TOKENIZER, _MAX_TOKENIZER)
     if content is None:
         raise refusal(checkpoint.model, TOKENIZER, "missing", "the tokenizer in its one-file form")
+    content = _without_strangers(content, shape.vocab, model=checkpoint.model)
     tokenizer = load_tokenizer(content, shape.vocab, model=checkpoint.model)
     settings = checkpoint.json(TOKENIZER_CONFIG, limit=_MAX_TOKENIZER)
     generation = checkpoint.json(GENERATION_CONFIG)
@@ -51,12 +53,30 @@ def read_text_settings(checkpoint: Checkpoint, config: Fields, shape: Shape) -> 
     )
 
 
-def load_tokenizer(content: bytes, vocab: int, *, model: str) -> Tokenizer:
-    """Parse ``tokenizer.json``; raise `ModelUnavailable` where it is malformed or has an id beyond *vocab*."""
+def _without_strangers(content: bytes, vocab: int, *, model: str) -> bytes:
+    """Return ``tokenizer.json`` without the added tokens whose ids lie beyond *vocab*.
+
+    Text models share a tokenizer with siblings that see pictures, whose tokens they have no entries for (Gemma 3 1B).
+    Text that names such a token is then text like any other.
+    """
+    added = _parse(content, model=model).get_added_tokens_decoder()
+    if max(added, default=-1) < vocab:
+        return content
+    state = json.loads(content)
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < vocab]
+    return json.dumps(state, ensure_ascii=False).encode()
+
+
+def _parse(content: bytes, *, model: str) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_str(content.decode("utf-8"))
+        return Tokenizer.from_str(content.decode("utf-8"))
     except Exception as error:
         raise refusal(model, TOKENIZER, str(error), "a tokenizer that the tokenizers library reads") from error
+
+
+def load_tokenizer(content: bytes, vocab: int, *, model: str) -> Tokenizer:
+    """Parse ``tokenizer.json``; raise `ModelUnavailable` where it is malformed or has an id beyond *vocab*."""
+    tokenizer = _parse(content, model=model)
     last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if last >= vocab:
         raise refusal(model, f"{TOKENIZER}: token id", last, f"ids below {vocab}, the vocabulary of the model")
