@@ -163,15 +163,38 @@ class Model(ModelRequests):
         return self._runner.stream(self._chat(messages, system, options, stream=True), self.name)
 
     @overload
-    def embed(self, text: str, *, timeout: float | None = None) -> list[float]: ...
+    def embed(self, text: str, *, truncate: bool = False, timeout: float | None = None) -> list[float]: ...
     @overload
-    def embed(self, text: list[str] | tuple[str, ...], *, timeout: float | None = None) -> list[list[float]]: ...
     def embed(
-        self, text: str | list[str] | tuple[str, ...], *, timeout: float | None = None
+        self, text: list[str] | tuple[str, ...], *, truncate: bool = False, timeout: float | None = None
+    ) -> list[list[float]]: ...
+    def embed(
+        self, text: str | Sequence[str], *, truncate: bool = False, timeout: float | None = None
     ) -> list[float] | list[list[float]]:
-        """Return the vector of *text*, or one per text of a list."""
-        vectors = [list(done.value) for done in self._runner.run_all(self._embed(text, timeout))]
+        """Return the vector of *text*, or one per text of a list.
+
+        A text beyond the model's context is refused, or with *truncate* its beginning is used.
+        """
+        requests = self._encode("embed", text, truncate, timeout)
+        vectors = [list(done.value) for done in self._runner.run_all(requests)]
         return vectors[0] if isinstance(text, str) else vectors
+
+    @overload
+    def classify(self, text: str, *, truncate: bool = False, timeout: float | None = None) -> dict[str, float]: ...
+    @overload
+    def classify(
+        self, text: list[Any] | tuple[Any, ...], *, truncate: bool = False, timeout: float | None = None
+    ) -> list[dict[str, float]]: ...
+    def classify(
+        self, text: str | Sequence[Any], *, truncate: bool = False, timeout: float | None = None
+    ) -> dict[str, float] | list[dict[str, float]]:
+        """Return the probability of each label, the likeliest first: of *text*, or of each of a list.
+
+        An item of a list may be two texts, for models that read a pair.  *truncate* is that of `embed`.
+        """
+        requests = self._encode("classify", text, truncate, timeout)
+        scores = [dict(done.value) for done in self._runner.run_all(requests)]
+        return scores[0] if isinstance(text, str) else scores
 
     def tokenize(self, text: str, *, timeout: float | None = None) -> list[int]:
         """Return the tokens of *text*."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llmos._requests import Messages, Options, Request, messages, plain_request, prompt, text_request
+from llmos._requests import (
+    Messages, Options, Request, encoder_input, messages, plain_request, prompt, text_request,
+)  # fmt: skip
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import InvalidArgument, ModelUnavailable
 
@@ -83,9 +85,10 @@ class ModelRequests:
     def _chat(self, value: str | Messages, system: str | None, options: Options, *, stream: bool = False) -> Request:
         return text_request(self._handle, "chat", messages(value, system), options, stream=stream)
 
-    def _embed(self, text: str | Sequence[str], timeout: float | None) -> list[Request]:
+    def _encode(self, kind: str, text: str | Sequence[Any], truncate: bool, timeout: float | None) -> list[Request]:
         texts = [text] if isinstance(text, str) else text
-        return [plain_request(self._handle, "embed", prompt(item), timeout) for item in texts]
+        params = {"truncate": True} if truncate else {}
+        return [plain_request(self._handle, kind, encoder_input(item), timeout, params) for item in texts]
 
     def _tokenize(self, text: str, timeout: float | None) -> Request:
         return plain_request(self._handle, "tokenize", prompt(text), timeout)
@@ -126,7 +129,8 @@ def read_folder(folder: Path, name: str | None = None) -> ModelSpec:
         with file.open("rb") as opened:
             manifest = json.loads(opened.read(MANIFEST_LIMIT))
         called = name or manifest["name"]
-        kinds = ("generate", "tokenize", "detokenize", *(("chat",) if manifest.get("chat_template") else ()))
+        decodes = ("generate", "tokenize", "detokenize", *(("chat",) if manifest.get("chat_template") else ()))
+        kinds = tuple(map(str, manifest.get("kinds", decodes)))
         sizes = [entry["size"] for entry in manifest.get("files", {}).values()]
         return ModelSpec(
             name=called, backend=FOLDER_BACKEND, path=str(folder.resolve()), kinds=kinds, nbytes=sum(sizes),

@@ -130,9 +130,18 @@ def messages(value: str | Messages, system: str | None = None) -> list[dict[str,
     return found
 
 
-def plain_request(target: object, kind: str, input: object, timeout: float | None) -> Request:
-    """Return the request for a task without parameters: ``embed``, ``tokenize``, ``detokenize``."""
-    return Request(Task(kind, target, input), timeout)
+def encoder_input(value: object) -> str | list[str]:
+    """Return *value* if it is a string or a pair of them."""
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        return [prompt(part) for part in value]
+    return prompt(value)
+
+
+def plain_request(
+    target: object, kind: str, input: object, timeout: float | None, params: Mapping[str, Any] | None = None
+) -> Request:
+    """Return the request for a task without text for an answer: ``embed``, ``classify``, ``tokenize``, ..."""
+    return Request(Task(kind, target, input, params=params or {}), timeout)
 
 
 def call_request(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:

@@ -21,6 +21,7 @@ from llmos_kernel.contracts import ModelSpec, Plan
 from llmos_kernel.errors import InvalidArgument
 from llmos_onnx.backend import OnnxBackend
 from llmos_onnx.folder import check_target, read_manifest
+from llmos_onnx.imported import ImportedManifest
 from llmos_onnx.manifest import MANIFEST, Choice, Manifest, Speeds
 from llmos_onnx.options import IN_BLOCKS
 from llmos_onnx.writing import write_model_folder
@@ -86,9 +87,9 @@ def ranked(choice: Choice) -> list[str]:
     return sorted(choice.speeds, key=cost)
 
 
-def explain(manifest: Manifest) -> list[str]:
+def explain(manifest: Manifest | ImportedManifest) -> list[str]:
     """Return a table of what was measured and a line that says why the format was chosen; nothing where it was not."""
-    if manifest.choice is None:
+    if isinstance(manifest, ImportedManifest) or manifest.choice is None:
         return []
     lines = [f"{'format':8}{'prefill':>10}{'decode':>10}{'decode 16':>11}{'one request':>14}{'16 requests':>14}"]
     for name in ranked(manifest.choice):

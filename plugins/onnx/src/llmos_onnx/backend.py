@@ -18,6 +18,7 @@ from llmos_onnx.executor import OnnxExecutor, Parts
 from llmos_onnx.fields import Fields, refusal
 from llmos_onnx.folder import ModelFolder, open_folder, read_manifest
 from llmos_onnx.grammar import Grammars
+from llmos_onnx.layouts import imported_layout
 from llmos_onnx.manifest import Manifest
 from llmos_onnx.pool import KvPool, PoolSize, token_bytes
 from llmos_onnx.prompts import Prompts
@@ -90,8 +91,10 @@ class OnnxBackend(Backend):
 
     def measure(self, spec: ModelSpec) -> Footprint:
         """Return the bytes of weights, KV pool and logits; reads only the folder's manifest."""
+        options, layout = self._options(spec), imported_layout(_path(spec))
+        if layout is not None:
+            return layout.measure(_path(spec), options, model=spec.name)
         manifest = read_manifest(_path(spec))
-        options = self._options(spec)
         size = pool_size(manifest, options, model=spec.name)
         weights = sum(entry.size for entry in manifest.files.values())
         logits = 2 * size.slots * manifest.shape.vocab * _FLOAT_BYTES
@@ -99,7 +102,10 @@ class OnnxBackend(Backend):
 
     def load(self, spec: ModelSpec) -> StepExecutor:
         """Read, verify and load the folder at ``spec.path``."""
-        options = self._options(spec)
+        options, layout = self._options(spec), imported_layout(_path(spec))
+        if layout is not None:
+            asked = attrs.evolve(options, threads=options.threads or _cores())
+            return layout.load(_path(spec), asked, model=spec.name)
         folder = open_folder(_path(spec))
         manifest = folder.manifest
         size = pool_size(manifest, options, model=spec.name)

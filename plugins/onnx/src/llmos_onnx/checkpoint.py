@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 
 from llmos_onnx.fields import MAX_JSON_BYTES, Fields, nearest, read_json, refusal
-from llmos_onnx.safetensors import TensorFile
+from llmos_onnx.safetensors import FLOATS, TensorFile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,11 +24,14 @@ CONFIG: Final = "config.json"
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 MAX_INDEX_BYTES: Final = 16 << 20
+MAX_CARD: Final = 1 << 20
+"""Most bytes of a model card."""
 
 _BLOCK_BYTES: Final = 16 << 20
 _SHARD_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.safetensors")
 # Old checkpoints keep tables that the configuration already determines.
-_DERIVED: Final = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+_DERIVED: Final = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|(\w+\.)?embeddings\.position_ids")
+_LICENCE: Final = re.compile(r"^license:\s*['\"]?([^'\"\s]{1,100})", re.MULTILINE)
 
 Progress = Callable[[str, int, int], None]
 """``progress(tensor, done, total)``: bytes of weights read so far, and in all."""
@@ -95,12 +98,20 @@ class Checkpoint:
             raise refusal(self.model, f"{name}: size", f"more than {limit}", f"at most {limit} bytes")
         return content
 
+    @property
+    def names(self) -> Iterable[str]:
+        """The names of all tensors."""
+        return self._where.keys()
+
     def expect(self, shapes: dict[str, tuple[int, ...]], optional: frozenset[str] = frozenset()) -> None:
         """Refuse a checkpoint whose tensors are not those of *shapes* (and of *optional*, which nobody reads)."""
         for name, shape in shapes.items():
             if name not in self._where:
                 raise refusal(self.model, f"tensor {name}", "missing", f"a tensor of shape {list(shape)}")
-            found = self._where[name].tensors[name].shape
+            info = self._where[name].tensors[name]
+            found = info.shape
+            if info.dtype not in FLOATS:
+                raise refusal(self.model, f"tensor {name}: dtype", info.dtype, f"one of {', '.join(FLOATS)}")
             if found != shape:
                 raise refusal(self.model, f"tensor {name}: shape", list(found), f"{list(shape)}, as {CONFIG} says")
         for name in self._where:
@@ -152,3 +163,10 @@ class Checkpoint:
                         self.model, f"{shard}: {name}", "not in the index", f"listed in {INDEX} for this file"
                     )
         return where
+
+
+def read_licence(card: bytes | None) -> str:
+    """Return the licence that a model card's front matter names."""
+    parts = (card or b"").decode("utf-8", "replace").split("---", 2)
+    found = _LICENCE.search(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
+    return found[1] if found else "unknown"

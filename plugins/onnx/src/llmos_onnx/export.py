@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmos_kernel.errors import KernelError
 from llmos_onnx.auto import explain, export_fastest
+from llmos_onnx.checkpoint import CONFIG
+from llmos_onnx.encoder_export import ENCODERS, export_encoder
+from llmos_onnx.fields import MAX_JSON_BYTES, read_json
 from llmos_onnx.manifest import GOALS, KV_FORMATS, WEIGHTS, Manifest
 from llmos_onnx.options import AUTO, ExportOptions
 from llmos_onnx.writing import write_model_folder
 
 if TYPE_CHECKING:
     from llmos_onnx.checkpoint import Progress
+    from llmos_onnx.imported import ImportedManifest
 
 
 def export_model(source: Path, target: Path, *, progress: Progress | None = None, **options: object) -> Manifest:
@@ -26,7 +31,22 @@ def export_model(source: Path, target: Path, *, progress: Progress | None = None
     Raises `InvalidArgument` for a wrong option and `ModelUnavailable` for a checkpoint that cannot be exported, each
     naming the field, its value and what would be right.
     """
-    wanted = ExportOptions.read(options)
+    return _export_decoder(source, target, ExportOptions.read(options), progress)
+
+
+def export_folder(
+    source: Path, target: Path, wanted: ExportOptions, progress: Progress | None = None
+) -> Manifest | ImportedManifest:
+    """Write a decoder as `export_model` does, or an encoder with `export_encoder`, whichever *source* is."""
+    # A file that cannot be read is named by who needs it.
+    with contextlib.suppress(OSError), (source / CONFIG).open("rb") as file:
+        config = read_json(file.read(MAX_JSON_BYTES + 1), model=source.absolute().name, where=CONFIG)
+        if config.values.get("model_type") in ENCODERS:
+            return export_encoder(source, target, wanted, progress)
+    return _export_decoder(source, target, wanted, progress)
+
+
+def _export_decoder(source: Path, target: Path, wanted: ExportOptions, progress: Progress | None) -> Manifest:
     export = export_fastest if wanted.weights == AUTO else write_model_folder
     return export(source, target, wanted, progress)
 
@@ -47,9 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--context", type=int, help="longest sequence in tokens (default: the model's own)")
     parser.add_argument("--name")
     parser.add_argument("--licence")
-    options = parser.parse_args(arguments)
+    options = vars(parser.parse_args(arguments))
+    source, target = options.pop("source"), options.pop("target")
     try:
-        manifest = export_model(**vars(options))
+        manifest = export_folder(source, target, ExportOptions.read(options))
     except KernelError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command says how it went
         return 1

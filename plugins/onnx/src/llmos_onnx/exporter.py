@@ -1,4 +1,4 @@
-"""The ``native`` exporter plugin: checkpoints of the Llama family to model folders."""
+"""The ``native`` exporter plugin: checkpoints of the Llama and BERT families to model folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmos_kernel.services import Exporter, Progress
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
 from llmos_onnx.auto import explain
-from llmos_onnx.export import export_model
+from llmos_onnx.export import export_folder
 from llmos_onnx.options import ExportOptions
 
 api: Final = 1
@@ -19,15 +19,15 @@ api: Final = 1
 
 
 class NativeExporter(Exporter):
-    """Writes model folders with `export_model`; options are the fields of `llmos_onnx.options.ExportOptions`."""
+    """Writes model folders with `export_folder`; options are the fields of `llmos_onnx.options.ExportOptions`."""
 
     def export(self, source: Path, target: Path, options: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
         """Write *target* from *source*; *progress* hears of bytes of weights.
 
         Returns the manifest as plain values, and ``notes``: lines for a person, where there is something to say.
-        Raises what `export_model` raises.
+        Raises what `export_folder` raises.
         """
-        manifest = export_model(source, target, progress=progress, **ExportOptions.read(options).given())
+        manifest = export_folder(source, target, ExportOptions.read(options), progress)
         return {**json.loads(manifest.to_json()), "notes": explain(manifest)}
 
 

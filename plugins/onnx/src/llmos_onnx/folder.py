@@ -29,7 +29,7 @@ import tempfile
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self, TypeVar
 
 import attrs
 
@@ -42,6 +42,24 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _PIECE: Final = 1 << 22
+
+
+class AnyManifest(Protocol):
+    """What is known of a folder of any layout."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    def to_json(self) -> bytes:
+        """Return the bytes of ``llmos.json``."""
+
+    @classmethod
+    def from_json(cls, data: bytes, *, model: str) -> Self:
+        """Read what `to_json` wrote; raise `ModelUnavailable` naming the field that is wrong."""
+
+
+_M = TypeVar("_M", bound=AnyManifest)
 # O_NOFOLLOW refuses links and O_NONBLOCK does not wait for a pipe's writer; O_BINARY is Windows' own.
 _OPEN_FLAGS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -69,7 +87,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises `ModelUnavailable` where it is missing, a link, larger than 1 MiB or malformed.
     """
     model = path.absolute().name
-    return Manifest.from_json(bytes(_read(path, MANIFEST, None, model)), model=model)
+    return Manifest.from_json(bytes(read_file(path, MANIFEST, None, model)), model=model)
 
 
 def open_folder(path: Path) -> ModelFolder:
@@ -80,7 +98,7 @@ def open_folder(path: Path) -> ModelFolder:
     `OutOfMemory` where the weights do not fit.
     """
     manifest, model = read_manifest(path), path.absolute().name
-    contents = {name: _read(path, name, manifest.files[name], model) for name in (GRAPH, DATA, TOKENIZER)}
+    contents = {name: read_file(path, name, manifest.files[name], model) for name in (GRAPH, DATA, TOKENIZER)}
     graph = bytes(contents[GRAPH])
     check_graph(graph, manifest, model=model)
     return ModelFolder(
@@ -91,7 +109,7 @@ def open_folder(path: Path) -> ModelFolder:
     )
 
 
-def _read(path: Path, name: str, entry: FileEntry | None, model: str) -> bytearray:
+def read_file(path: Path, name: str, entry: FileEntry | None, model: str) -> bytearray:
     """Return the bytes of the file *name*, which must be what *entry* says (no entry: at most `MAX_JSON_BYTES`)."""
     try:
         with open(path / name, "rb", buffering=0, opener=_open_no_link) as file:
@@ -149,13 +167,14 @@ class FolderWriter:
         with self.file(name) as file:
             file.write(content)
 
-    def finish(self, manifest: Manifest) -> Manifest:
+    def finish(self, manifest: _M) -> _M:
         """Write ``llmos.json`` with the files written so far, and return it.
 
-        Raises `ModelUnavailable` where `Manifest.from_json` would not read it back: nobody could open that folder.
+        Raises `ModelUnavailable` where ``from_json`` would not read it back: nobody could open that folder.
         """
-        content = attrs.evolve(manifest, files=self._files).to_json()
-        written = Manifest.from_json(content, model=manifest.name)
+        whole: _M = attrs.evolve(manifest, files=self._files)  # type: ignore[misc]  # attrs classes, all of them
+        content = whole.to_json()
+        written = type(manifest).from_json(content, model=manifest.name)
         with (self._path / MANIFEST).open("xb") as file:
             file.write(content)
         return written

@@ -37,9 +37,10 @@ ACCURACY_LEVELS: Final = (1, 4)
 GOALS: Final = ("balanced", "latency", "throughput")
 """What a format may be chosen for."""
 
-_MOST_BYTES: Final[Mapping[str, int]] = MappingProxyType(
+MAX_FILE_BYTES: Final[Mapping[str, int]] = MappingProxyType(
     {GRAPH: 64 << 20, DATA: 64 << 30, TOKENIZER: 64 << 20, CARD: 1 << 20}
 )
+"""The files that a folder may have, and the most bytes of each."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -181,7 +182,7 @@ class Manifest:
             kv=fields.choice("kv", KV_FORMATS),
             calibration=fields.text("calibration", 200) if fields.has("calibration") else None,
             files=_read_files(fields.inner("files")),
-            tokens=_read_tokens(fields.inner("tokens"), shape.vocab),
+            tokens=read_tokens(fields.inner("tokens"), shape.vocab),
             generation=read_generation(fields.inner("generation"), strict=True),
             chat_template=fields.text("chat_template", 500_000) if fields.has("chat_template") else None,
             licence=fields.text("licence", 200),
@@ -191,16 +192,17 @@ class Manifest:
 
 def _read_files(fields: Fields) -> dict[str, FileEntry]:
     for name in fields.values:
-        if name not in _MOST_BYTES:
-            expected = f"plain names of a model folder: {nearest(name, _MOST_BYTES)}"
+        if name not in MAX_FILE_BYTES:
+            expected = f"plain names of a model folder: {nearest(name, MAX_FILE_BYTES)}"
             raise refusal(fields.model, fields.where, name, expected)
     for name in REQUIRED:
         if name not in fields.values:
             raise fields.refuse(name, "its size and sha256: a folder without it is not complete")
-    return {name: _read_entry(fields.inner(name), _MOST_BYTES[name]) for name in fields.values}
+    return {name: read_entry(fields.inner(name), MAX_FILE_BYTES[name]) for name in fields.values}
 
 
-def _read_entry(fields: Fields, most: int) -> FileEntry:
+def read_entry(fields: Fields, most: int) -> FileEntry:
+    """Read what the manifest says of a file of at most *most* bytes."""
     fields.only(("size", "sha256"))
     digest = fields.text("sha256", 64)
     if not _SHA256.fullmatch(digest):
@@ -232,7 +234,8 @@ def _read_speeds(fields: Fields) -> Speeds:
     return Speeds(**{name.name: fields.number(name.name, 1e-9, 1e12) for name in attrs.fields(Speeds)})
 
 
-def _read_tokens(fields: Fields, vocab: int) -> SpecialTokens:
+def read_tokens(fields: Fields, vocab: int) -> SpecialTokens:
+    """Read the special tokens, ids below *vocab*."""
     fields.only(name.name for name in attrs.fields(SpecialTokens))
     last = min(vocab, MAX_VOCAB) - 1
     return SpecialTokens(

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 MAX_HEADER: Final = 8 << 20
 """Most bytes of a header: forty times what a shard of the largest published models needs."""
 METADATA: Final = "__metadata__"
-_STORED: Final[dict[str, np.dtype[Any]]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+FLOATS: Final = ("F32", "F16", "BF16")
+"""Element types of weights."""
+_STORED: Final[dict[str, np.dtype[Any]]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"),  # tables of positions, which nobody reads
+}
 _MAX_DIMENSIONS: Final = 8
 _MAX_SIZE: Final = 1 << 48
 
@@ -35,7 +42,7 @@ class TensorInfo:
     """Where a tensor lies in its file, and as what."""
 
     dtype: str
-    """``F32``, ``F16`` or ``BF16``."""
+    """``F32``, ``F16``, ``BF16``, or ``I64``, which cannot be read."""
     shape: tuple[int, ...]
     start: int
     """Offset of the first byte from the beginning of the file."""

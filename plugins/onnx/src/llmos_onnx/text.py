@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from llmos_kernel.errors import InvalidArgument, ModelUnavailable
 
@@ -38,7 +38,10 @@ class Codec:
         data = _parse(tokenizer_json, model)
         self._template = _build(data, model)
         ids = set(control)
+        unknown = _unknown(data)
         for token in data.get("added_tokens", ()):
+            if token["content"] == unknown:  # it stands for what the vocabulary lacks, and commands nothing
+                continue
             if token["special"] or _bracketed(token["content"]) or token["id"] in ids:
                 token["special"] = True
                 ids.add(token["id"])
@@ -64,10 +67,37 @@ class Codec:
         ids = [id for part in self._cut(text) for id in self._encode_plain(part)]
         if self.control_ids.isdisjoint(ids):
             return ids
-        found = next(id for id in ids if id in self.control_ids)
+        raise self._controlled(next(id for id in ids if id in self.control_ids))
+
+    def _controlled(self, found: int) -> InvalidArgument:
         expected = "text that this model's tokenizer can tell from its control tokens"
         message = f"the text contains the control token {self._template.id_to_token(found)!r}"
-        raise InvalidArgument(message, field="input", value=found, expected=expected)
+        return InvalidArgument(message, field="input", value=found, expected=expected)
+
+    def encode_input(self, text: str, pair: str | None, *, most: int, truncate: bool) -> tuple[list[int], list[int]]:
+        """Return the ids and the type ids of *text*, or of two texts, between the special tokens of an encoder.
+
+        Raises `InvalidArgument` where they are more than *most*, or with *truncate* cuts the longer text's end.
+        """
+        room = most - self._plain.num_special_tokens_to_add(pair is not None)
+        parts = [self._part(part) for part in (text, pair) if part is not None]
+        over = sum(len(part.ids) for part in parts) - room
+        if over > 0 and not truncate:
+            expected = f"at most {most} tokens, or truncate=True to use as much of it as fits"
+            message = f"the input is {most + over} tokens long, expected {expected}"
+            raise InvalidArgument(message, field="input", value=most + over, expected=expected)
+        if over > 0:
+            _cut_ends(parts, max(room, len(parts)))
+        second = parts[1] if pair is not None else None
+        whole = self._plain.post_process(parts[0], second, add_special_tokens=True)
+        return whole.ids, whole.type_ids
+
+    def _part(self, text: str) -> Encoding:
+        encoding = self._plain.encode(_check_text(text), add_special_tokens=False)
+        found = next((id for id in encoding.ids if id in self.control_ids), None)
+        if found is None:
+            return encoding
+        raise self._controlled(found)
 
     def encode_template(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the ids of trusted *text*, control tokens recognised, and each id's span of characters in it."""
@@ -182,6 +212,24 @@ class StopMatcher:
             if any(stop.startswith(end) for stop in self._stops):
                 return length
         return 0
+
+
+def _cut_ends(parts: list[Encoding], room: int) -> None:
+    """Cut the longest of *parts* until all of them have *room*."""
+    lengths = [len(part.ids) for part in parts]
+    while sum(lengths) > room:
+        longest = lengths.index(max(lengths))
+        rest = sum(lengths) - lengths[longest]
+        others = [length for index, length in enumerate(lengths) if index != longest]
+        lengths[longest] = max(room - rest, *(length - 1 for length in others), 1)
+    for part, length in zip(parts, lengths, strict=True):
+        part.truncate(length)
+
+
+def _unknown(data: dict[str, Any]) -> object:
+    """Return the token for unknown words, where the tokenizer has one."""
+    model = data.get("model")
+    return model.get("unk_token") if isinstance(model, dict) else None
 
 
 def _parse(tokenizer_json: bytes, model: str) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from llmos_onnx.architectures import read_shape
 from llmos_onnx.calibration import BUILT_IN, cache_scales, make_cache_int8, pieces, read_text
-from llmos_onnx.checkpoint import CONFIG, Checkpoint, Progress
+from llmos_onnx.checkpoint import CONFIG, MAX_CARD, Checkpoint, Progress, read_licence
 from llmos_onnx.decoder import HEAD, tensor_shapes, write_decoder
 from llmos_onnx.folder import FolderWriter, write_folder
 from llmos_onnx.graph import Graph
@@ -18,9 +17,6 @@ from llmos_onnx.weights import weight_format
 
 if TYPE_CHECKING:
     from llmos_onnx.options import ExportOptions
-
-_MAX_CARD: Final = 1 << 20
-_LICENCE: Final = re.compile(r"^license:\s*['\"]?([^'\"\s]{1,100})", re.MULTILINE)
 
 
 def write_model_folder(source: Path, target: Path, wanted: ExportOptions, progress: Progress | None = None) -> Manifest:
@@ -36,7 +32,7 @@ def write_model_folder(source: Path, target: Path, wanted: ExportOptions, progre
         shape = read_shape(config, context=wanted.context)
         checkpoint.expect(tensor_shapes(shape), optional=frozenset({HEAD} if shape.tied else ()))
         text = read_text_settings(checkpoint, config, shape)
-        card = checkpoint.read(CARD, _MAX_CARD)
+        card = checkpoint.read(CARD, MAX_CARD)
         manifest = Manifest(
             name=model,
             shape=shape,
@@ -48,7 +44,7 @@ def write_model_folder(source: Path, target: Path, wanted: ExportOptions, progre
             tokens=text.tokens,
             generation=text.generation,
             chat_template=text.chat_template,
-            licence=wanted.licence or _licence(card),
+            licence=wanted.licence or read_licence(card),
             source=source.absolute().name,
         )
         prompts = _prompts(wanted, manifest, text.tokenizer)
@@ -84,10 +80,3 @@ def _write_model(folder: FolderWriter, manifest: Manifest, checkpoint: Checkpoin
                 scales = cache_scales(graph.serialise(manifest.architecture), weights, manifest, prompts)
             make_cache_int8(graph, manifest, scales)
     folder.add(GRAPH, graph.serialise(manifest.architecture))
-
-
-def _licence(card: bytes | None) -> str:
-    """Return the licence that a model card's front matter names."""
-    parts = (card or b"").decode("utf-8", "replace").split("---", 2)
-    found = _LICENCE.search(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
-    return found[1] if found else "unknown"
