@@ -57,12 +57,12 @@ class NumpyEncoder:
         return self._linear(seen.transpose(1, 0, 2).reshape(len(x), -1), name + "attention.output.dense")
 
     def _linear(self, x: Floats, name: str) -> Floats:
-        return x @ self._tensors[f"{name}.weight"].T + self._tensors[f"{name}.bias"]
+        return np.asarray(x @ self._tensors[f"{name}.weight"].T + self._tensors[f"{name}.bias"])
 
     def _norm(self, x: Floats, name: str) -> Floats:
         centred = x - x.mean(-1, keepdims=True)
         scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
-        return scaled * self._tensors[f"{name}.weight"] + self._tensors[f"{name}.bias"]
+        return np.asarray(scaled * self._tensors[f"{name}.weight"] + self._tensors[f"{name}.bias"])
 
 
 def gelu(x: Floats) -> Floats:

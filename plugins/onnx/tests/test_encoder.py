@@ -87,12 +87,12 @@ def run(executor: EncoderExecutor, values: Any, kind: str = "embed", **params: A
     return results
 
 
-def encoded(*texts: str) -> tuple[list[int], list[int]]:
+def encoded(text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
     """Return ids and types as the tokenizers library gives them when nothing is padded or cut."""
     plain = Tokenizer.from_str(tokenizer())
     plain.no_padding()
     plain.no_truncation()
-    encoding = plain.encode(*texts)
+    encoding = plain.encode(text, pair)
     return encoding.ids, encoding.type_ids
 
 
@@ -110,7 +110,7 @@ def vector(name: str, text: str) -> npt.NDArray[np.float64]:
     hidden = reference(name).hidden(ids, types)
     pooled = {"": hidden.mean(0), "mean_tokens": hidden.mean(0), "cls_token": hidden[0], "lasttoken": hidden[-1]}
     found = pooled.get(recipe.pooling, hidden.max(0))
-    return found / np.linalg.norm(found) if recipe.normalize else found
+    return np.asarray(found / np.linalg.norm(found) if recipe.normalize else found)
 
 
 @pytest.mark.parametrize("name", ["mean", "plain", "cls", "last", "max"])

@@ -30,15 +30,19 @@ _CONTEXT: Final = 8
 class Codec:
     """A model's tokenizer.  Safe to use from several threads at once."""
 
-    def __init__(self, tokenizer_json: bytes, *, model: str, control: Iterable[int] = ()) -> None:
+    def __init__(
+        self, tokenizer_json: bytes, *, model: str, control: Iterable[int] = (), plain_unknown: bool = False
+    ) -> None:
         """Read ``tokenizer.json``; *control* are ids that count as control tokens besides those that it marks.
+
+        With *plain_unknown* the token for unknown words is not one of them: encoders have no other way to read these.
 
         Raises `ModelUnavailable` when the tokenizer cannot be read.
         """
         data = _parse(tokenizer_json, model)
         self._template = _build(data, model)
         ids = set(control)
-        unknown = _unknown(data)
+        unknown = _unknown(data) if plain_unknown else None
         for token in data.get("added_tokens", ()):
             if token["content"] == unknown:  # it stands for what the vocabulary lacks, and commands nothing
                 continue
