@@ -67,4 +67,4 @@ class NumpyEncoder:
 
 def gelu(x: Floats) -> Floats:
     """Return x times the normal distribution's share below it (Hendrycks and Gimpel 2016)."""
-    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    return np.asarray(x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))))

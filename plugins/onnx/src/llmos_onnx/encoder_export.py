@@ -53,14 +53,7 @@ def export_encoder(
     Raises `InvalidArgument` for a wrong option and `ModelUnavailable` for a checkpoint that cannot be exported, each
     naming the field, its value and what would be right.
     """
-    if wanted.kv != "float32":
-        expected = "nothing: an encoder has no key and value cache"
-        message = f"option kv is {wanted.kv!r}, expected {expected}"
-        raise InvalidArgument(message, field="kv", value=wanted.kv, expected=expected)
-    if wanted.weights == AUTO:
-        expected = "fp32, w8a8, q8 or q4: formats are measured on decoders"
-        message = f"option weights is {AUTO!r}, expected {expected}"
-        raise InvalidArgument(message, field="weights", value=AUTO, expected=expected)
+    _check_options(wanted)
     model = wanted.name or source.absolute().name
     with Checkpoint(source, model=model, progress=progress) as checkpoint:
         config = checkpoint.json(CONFIG, required=True)
@@ -96,6 +89,18 @@ def export_encoder(
             if card is not None:
                 folder.add(CARD, card)
             return folder.finish(manifest)
+
+
+def _check_options(wanted: ExportOptions) -> None:
+    """Refuse what means nothing to an encoder."""
+    if wanted.kv != "float32":
+        expected = "nothing: an encoder has no key and value cache"
+        message = f"option kv is {wanted.kv!r}, expected {expected}"
+        raise InvalidArgument(message, field="kv", value=wanted.kv, expected=expected)
+    if wanted.weights == AUTO:
+        expected = "fp32, w8a8, q8 or q4: formats are measured on decoders"
+        message = f"option weights is {AUTO!r}, expected {expected}"
+        raise InvalidArgument(message, field="weights", value=AUTO, expected=expected)
 
 
 def _format(wanted: ExportOptions) -> Format:
