@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -216,7 +217,7 @@ def test_end_to_end(tmp_path: Path) -> None:
     formats = ["--engines", "llmos", "--formats", "llmos:fp32", "llmos:q4"]
     done = run(
         sys.executable, "-m", "tests.benchmarks.peers", "--model", "nano", "--quick", "--threads", "1", *places,
-        *formats, cwd=ROOT,
+        *formats, cwd=tmp_path, settings={"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
     )  # fmt: skip
 
     assert 0 == done.returncode, done.stderr
