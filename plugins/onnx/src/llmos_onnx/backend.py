@@ -18,6 +18,7 @@ from llmos_onnx.executor import OnnxExecutor, Parts
 from llmos_onnx.fields import Fields, refusal
 from llmos_onnx.folder import ModelFolder, open_folder, read_manifest
 from llmos_onnx.grammar import Grammars
+from llmos_onnx.invariance import rows_are_alone
 from llmos_onnx.layouts import imported_layout
 from llmos_onnx.manifest import Manifest
 from llmos_onnx.pool import KvPool, PoolSize, token_bytes
@@ -125,7 +126,7 @@ class OnnxBackend(Backend):
             runner=Runner(session, ort.RunOptions(), pool, manifest.shape.vocab, counts),
             counts=counts,
             step_tokens=max(options.step_tokens or _STEP_TOKENS, size.slots),
-            facts=_facts(manifest, session, threads, ort.__version__),
+            facts=_facts(manifest, session, threads, ort),
         )
         return OnnxExecutor(parts)
 
@@ -173,18 +174,16 @@ def _session(
     return session
 
 
-def _facts(manifest: Manifest, session: onnxruntime.InferenceSession, threads: int, version: str) -> dict[str, Any]:
-
+def _facts(manifest: Manifest, session: onnxruntime.InferenceSession, threads: int, ort: ModuleType) -> dict[str, Any]:
     return {
         "model": manifest.name,
         "architecture": manifest.architecture,
         "weights": manifest.weights,
         "kv": manifest.kv,
         "provider": runs_on(session),
-        "runtime": version,
+        "runtime": ort.__version__,
         "threads": threads,
-        # Block-quantised products add up in another order for one row than for several.
-        "batch_invariant": manifest.weights in ("fp32", "w8a8") and threads <= manifest.shape.heads,
+        "batch_invariant": threads <= manifest.shape.heads and rows_are_alone(ort, manifest),
         "chat": manifest.chat_template is not None,
     }
 
