@@ -151,8 +151,9 @@ class EncoderRunner:
             if self._options.terminate:
                 return None
             name = self._manifest.name
-            message = f"the graph of {name!r} failed: {error}"
-            raise ModelUnavailable(message, model=name, field=GRAPH, value="failed") from error
+            expected = "a graph that runs with ids of its vocabulary, within the memory that imported graphs may have"
+            message = f"the graph of {name!r} failed, expected {expected}: {error}"
+            raise ModelUnavailable(message, model=name, field=GRAPH, value="failed", expected=expected) from error
         finally:
             self.counts.runs += 1
             self.counts.run_seconds += time.perf_counter() - begun

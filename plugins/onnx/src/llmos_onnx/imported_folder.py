@@ -99,8 +99,9 @@ def open_session(
     try:
         session: onnxruntime.InferenceSession = ort.InferenceSession(folder.graphs[graph], options, providers=[CPU])
     except Exception as error:  # the runtime's exception classes have no public base
-        message = f"ONNX Runtime refuses {graph} of {model!r}: {error}"
-        raise ModelUnavailable(message, model=model, field=graph, value="refused") from error
+        expected = "a graph that this runtime loads"
+        message = f"ONNX Runtime refuses {graph} of {model!r}, expected {expected}: {error}"
+        raise ModelUnavailable(message, model=model, field=graph, value="refused", expected=expected) from error
     if runs_on(session) != CPU:
         raise refusal(model, "provider", runs_on(session), CPU)
     return session
