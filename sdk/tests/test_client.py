@@ -52,6 +52,13 @@ def test_n_answers_have_seeds_of_their_own(model: Model, echo: EchoBackend) -> N
     assert [5, 6, 7] == sorted(task.params["seed"] for task in echo.executors[0].tasks)
 
 
+def test_seeds_of_n_answers_begin_again_after_the_last(model: Model, echo: EchoBackend) -> None:
+    """The largest seed is followed by the smallest, not by one that no backend takes."""
+    model.generate_text("a", n=2, seed=2**64 - 1)
+
+    assert {0, 2**64 - 1} == {task.params["seed"] for task in echo.executors[0].tasks}
+
+
 def test_parameters_of_a_backend_pass_through(model: Model) -> None:
     """``params`` carries what only a backend knows, and the backend refuses what it does not."""
     with pytest.raises(InvalidArgument, match="warmth"):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmos_onnx.sampler import COLUMNS, Edit, Sampler, apply_edits, uniforms
+from llmos_onnx.sampler import COLUMNS, Edit, Sampler, _keep_nucleus, apply_edits, uniforms
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -228,6 +228,22 @@ def test_log_probs() -> None:
     assert math.isclose(1.0, sum(math.exp(value) for _, value in full.top), rel_tol=1e-6)
     assert math.isclose(dict(full.top)[5], full.chosen, rel_tol=1e-6)
     assert np.argsort(-logits[1], kind="stable")[:3].tolist() == [token for token, _ in few.top]
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.05, 0.5, 0.9, 0.999]), st.sampled_from([0.0, 0.1, 1.0, 8.0]))
+def test_nucleus_without_sorting(seed: int, top_p: float, spread: float) -> None:
+    """The fewest greatest weights that reach the share are kept, of equal ones the lower ids, as sorting finds them."""
+    chance = np.random.default_rng(seed)
+    scores = np.round(chance.standard_normal(VOCAB) * spread, int(chance.integers(0, 4)))
+    weights = np.exp(scores - scores.max()).astype(np.float32)
+    order = sorted(range(VOCAB), key=lambda token: (-weights[token], token))
+    total, mass, kept = math.fsum(weights.tolist()), 0.0, 0
+    while not kept or mass < top_p * total * (1 - 1e-9):
+        mass, kept = mass + float(weights[order[kept]]), kept + 1
+    _keep_nucleus(weights, top_p)
+
+    assert set(order[:kept]) == set(np.flatnonzero(weights).tolist())
 
 
 @pytest.mark.parametrize("top_p", [0.5, 0.99])

@@ -98,12 +98,14 @@ def _one_length(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def repeated(request: Request, n: int) -> list[Request]:
-    """Return *n* requests that differ in their seeds, if one is given: each next one is larger by one."""
+    """Return *n* requests that differ in their seeds, if one is given: each next one is larger by one, modulo 2^64."""
     check_number("n", n, 1, 1024)
     seed = request.task.params.get("seed")
     if not isinstance(seed, int):
         return [request] * n
-    tasks = [attrs.evolve(request.task, params={**request.task.params, "seed": seed + step}) for step in range(n)]
+    tasks = [
+        attrs.evolve(request.task, params={**request.task.params, "seed": (seed + step) % 2**64}) for step in range(n)
+    ]
     return [attrs.evolve(request, task=task) for task in tasks]
 
 
