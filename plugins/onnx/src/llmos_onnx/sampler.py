@@ -114,7 +114,7 @@ class Sampler:
         """Draw among all tokens, or those that ``min_p`` leaves."""
         weights = self._exponentials(scores)
         if np.any(columns["min_p"] > 0):
-            weights[weights < columns["min_p"][:, None]] = 0
+            weights *= weights >= columns["min_p"].astype(np.float32)[:, None]
         return self._pick(weights, uniform)
 
     def _draw_narrow(self, scores: Floats, columns: npt.NDArray[Any], uniform: npt.NDArray[np.float64]) -> Ids:
@@ -148,7 +148,7 @@ class Sampler:
         weights = self._exponentials(scores)
         for row, top_p in zip(weights, columns["top_p"].tolist(), strict=True):
             _keep_nucleus(row, top_p)
-        weights[weights < columns["min_p"][:, None]] = 0
+        weights *= weights >= columns["min_p"].astype(np.float32)[:, None]
         return self._pick(weights, uniform)
 
     def _pick(self, weights: Floats, uniform: npt.NDArray[np.float64]) -> Ids:
@@ -231,7 +231,7 @@ def _keep_nucleus(weights: Floats, top_p: float) -> None:
     greater = reached[above - 1] if above else 0.0
     sums = greater + np.cumsum(weights[order], dtype=np.float64)
     count = max(int((sums - weights[order] < target).sum()), 1)
-    weights[buckets < len(reached) - 1 - above] = 0
+    weights *= buckets >= len(reached) - 1 - above
     weights[order[count:]] = 0
 
 
