@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class Row:
 
     left: int
     """Prompt tokens not planned yet."""
+    cached: int = 0
+    """Prompt tokens that were in the cache."""
     tokens: list[int] = attrs.field(factory=list)
     text: str = ""
     logprobs: list[Any] = attrs.field(factory=list)
@@ -47,18 +50,23 @@ class Driver:
         self.rows: dict[int, Row] = {}
         self._chunk = chunk
 
-    def add(self, id: int, value: Any, *, kind: str = "generate", **params: Any) -> Row:
+    def add(
+        self, id: int, value: Any, *, kind: str = "generate", tenant: str = "local", context: int | None = None,
+        **params: Any,
+    ) -> Row:  # fmt: skip
         """Prepare and admit a task; greedy unless *params* say otherwise."""
-        prepared = self.executor.prepare(id, Task(kind, None, value, params={"temperature": 0.0, **params}))
+        task = Task(kind, context, value, params={"temperature": 0.0, **params})
+        prepared = self.executor.prepare(id, task, tenant)
         answer = self.executor.admit(id)
         assert isinstance(answer, Admitted), "no free slot"
-        self.rows[id] = Row(prepared.prompt_tokens - answer.cached)
+        self.rows[id] = Row(prepared.prompt_tokens - answer.cached, cached=answer.cached)
         return self.rows[id]
 
-    def step(self, *, skip: tuple[int, ...] = ()) -> list[Result]:
-        """Run one quantum of every task that is not paused, ended or in *skip*."""
+    def step(self, *, skip: Collection[int] = (), chunk: Callable[[], int] | None = None) -> list[Result]:
+        """Run one quantum of every task not paused, ended or in *skip*; *chunk* says how much of a prompt."""
+        most = chunk or (lambda: self._chunk)
         active = {id: row for id, row in self.rows.items() if not (row.ended or row.paused or id in skip)}
-        prefill = tuple((id, min(row.left, self._chunk)) for id, row in active.items() if row.left)
+        prefill = tuple((id, min(row.left, most())) for id, row in active.items() if row.left)
         decode = tuple((id, 1) for id, row in active.items() if not row.left)
         results = list(self.executor.step(Plan(prefill=prefill, decode=decode)))
         for id, count in prefill:
@@ -82,7 +90,7 @@ class Driver:
         self.rows[id].paused = True
         if how == "drop":
             row = self.rows[id]
-            row.left = int(self.executor._sequences[id].count)
+            row.left = -1
 
     def resume(self, id: int) -> bool:
         """Give a preempted task its place back, if there is one."""
@@ -90,7 +98,10 @@ class Driver:
         self.executor.check_integrity()
         if isinstance(answer, NotNow):
             return False
-        self.rows[id].paused = False
+        row = self.rows[id]
+        row.paused = False
+        if row.left < 0:  # dropped: what was generated is to be computed again, like the prompt
+            row.left = int(self.executor._sequences[id].count) - answer.cached
         return True
 
     def leave(self, id: int) -> None:

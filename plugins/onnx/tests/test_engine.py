@@ -14,6 +14,7 @@ from llmos_kernel.api import Task
 from llmos_kernel.contracts import NotNow, Plan, Preemption
 from llmos_kernel.errors import KernelBug
 from llmos_onnx.executor import OnnxExecutor
+from llmos_onnx.prefix import Prompt
 from plugins.onnx.tests.driver import Driver, load
 
 TOKENS = 64
@@ -233,11 +234,11 @@ def test_many_lengths_of_prompt(executor: OnnxExecutor) -> None:
 
 def test_integrity_check_finds_a_lost_slot(executor: OnnxExecutor) -> None:
     """A slot that no sequence knows of is found, with both sides' accounts."""
-    slot = executor._pool.take(55)
+    slot = executor._places.enter(55, Prompt.of([5, 6], "local"))
     assert slot is not None
     with pytest.raises(KernelBug, match="disagree") as caught:
         executor.check_integrity()
-    executor._pool.give(slot)
+    executor._places.leave(slot)
 
     assert [[0, 55]] == caught.value.fields["owners"]
 

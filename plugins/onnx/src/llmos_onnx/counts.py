@@ -25,8 +25,15 @@ class Counts:
     """Tokens of output."""
     cached: int = 0
     """Prompt tokens that needed no prefill."""
+    hits: int = 0
+    """How often that was so: once for a task, and again where others had computed more of its prompt meanwhile."""
     replayed: int = 0
     """Tokens of output computed again after their cache was dropped."""
+
+    def spare(self, tokens: int) -> None:
+        """Count *tokens* of a prompt that were found computed."""
+        self.cached += tokens
+        self.hits += tokens > 0
 
     def report(self) -> Mapping[str, Any]:
         """Return all counts by name, times in seconds."""

@@ -6,9 +6,10 @@ takes several tokens with a past in one row only.
 
 **The executor's own count is the truth.**  It knows how many tokens of a sequence are in the cache, and computes what
 is missing whatever the plan calls it.  So a step that was cut short is repeated by planning its rows again.  After
-``preempt(id, "drop")``, `admit` answers ``Admitted(0)``: the prompt is prefilled again, and the output so far is
-replayed token by token, as it was computed the first time.  A chunk of it would be faster and not the same: attention
-over several tokens rounds differently from attention over one, and one rounding is enough to change a token.
+``preempt(id, "drop")``, `admit` answers how much of the prompt still lies somewhere (`llmos_onnx.places`): the rest of
+it is prefilled again, and the output so far is replayed token by token, as it was computed the first time.  A chunk of
+it would be faster and not the same: attention over several tokens rounds differently from attention over one, and one
+rounding is enough to change a token.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import attrs
 import numpy as np
 
 from llmos_kernel.contracts import Admitted, Limits, NotNow, Plan, Preemption, Prepared, Result, StepExecutor
-from llmos_kernel.errors import InvalidArgument, KernelBug, ModelUnavailable
+from llmos_kernel.errors import HandleRevoked, InvalidArgument, KernelBug, ModelUnavailable
+from llmos_onnx.places import Places
+from llmos_onnx.prefix import Prompt
 from llmos_onnx.sampler import COLUMNS, Sampler
 from llmos_onnx.sampling import read_params
 from llmos_onnx.sequence import Sequence
@@ -70,6 +73,7 @@ class OnnxExecutor(StepExecutor):
         shape = parts.manifest.shape
         self._parts = parts
         self._pool = parts.pool
+        self._places = Places(parts.pool)
         self._runner = parts.runner
         self._sampler = Sampler(parts.pool.size.slots, shape.vocab)
         self._columns = np.zeros(parts.pool.size.slots, COLUMNS)
@@ -85,7 +89,10 @@ class OnnxExecutor(StepExecutor):
     def describe(self) -> Mapping[str, Any]:
         """Return provider, formats and sizes, and under ``steps`` what has been done so far (see `Counts`)."""
         size = self._pool.size
-        counts = {"slots": size.slots, "slots_used": self._pool.used, "context": size.context, "kv_bytes": size.nbytes}
+        counts = {
+            "slots": size.slots, "slots_used": self._pool.used, "context": size.context, "kv_bytes": size.nbytes,
+            "contexts": self._places.contexts,
+        }  # fmt: skip
         return {**self._parts.facts, **counts, "steps": self._counts.report()}
 
     # --- tasks -------------------------------------------------------------------------------------------------
@@ -103,24 +110,25 @@ class OnnxExecutor(StepExecutor):
             expected = f"one of {', '.join(KINDS)}"
             raise InvalidArgument(f"kind must be {expected}", field="kind", value=task.kind, expected=expected)
         manifest, ids = self._parts.manifest, prompts.encode(task)
-        room, vocab = self._pool.size.context - len(ids), manifest.shape.vocab
+        context = task.target if isinstance(task.target, int) else None
+        room, vocab = self._room(context, ids), manifest.shape.vocab
         params = read_params(task.params, defaults=manifest.generation, room=room, vocab=vocab)
         matcher = self._parts.grammars.matcher(params.constraint) if params.constraint else None
-        self._sequences[id] = Sequence(id, ids, params, self._parts.codec, manifest.tokens.eos, matcher)
+        prompt = Prompt.of(ids, tenant, context)
+        self._sequences[id] = Sequence(id, prompt, params, self._parts.codec, manifest.tokens.eos, matcher)
         return Prepared(len(ids), params.max_tokens)
 
     def admit(self, id: int) -> Admitted | NotNow:
-        """Give a slot; ``cached`` is how much of the prompt is in the cache that the task brings along."""
+        """Give a slot; ``cached`` is how much of the prompt is in the cache already: the task's own or a prefix's."""
         sequence = self._sequence(id)
         if sequence.slot is None:
-            slot = self._pool.take(id)
+            slot = self._places.enter(id, sequence.source, sequence.saved)
             if slot is None:
                 return NotNow()
-            sequence.slot = slot
+            if sequence.saved is None:
+                self._counts.spare(int(self._pool.lengths[slot]))
+            sequence.slot, sequence.saved = slot, None
             self._columns[slot] = sequence.column()
-            if sequence.saved is not None:
-                self._pool.restore(slot, sequence.saved)
-                sequence.saved = None
             self._pool.next_tokens[slot] = sequence.tokens[sequence.count - 1]
         return Admitted(min(int(self._pool.lengths[sequence.slot]), sequence.prompt))
 
@@ -130,14 +138,26 @@ class OnnxExecutor(StepExecutor):
         if how == "keep" or sequence.slot is None:
             return
         if how == "swap":
-            sequence.saved = self._pool.save(sequence.slot)
+            sequence.saved = self._pool.save(sequence.slot, int(self._pool.lengths[sequence.slot]))
         self._vacate(sequence)
 
+    def open_context(self, id: int, tokens: int) -> int:
+        """Keep the cache of a conversation's last prompt, for tasks of up to *tokens*; return the bytes of as many."""
+        size = self._pool.size
+        if not 2 <= tokens <= size.context:
+            expected = f"from 2 to the model's {size.context}"
+            message = f"a context of {tokens} tokens cannot be: tokens must be {expected}"
+            raise InvalidArgument(message, field="tokens", value=tokens, expected=expected)
+        self._places.open(id, tokens)
+        return tokens * (size.nbytes // (size.slots * size.context))
+
     def release(self, ids: Iterable[int]) -> None:
-        """Forget tasks and free their slots."""
+        """Forget tasks and contexts, and free their slots."""
         for id in ids:
             sequence = self._sequences.pop(id, None)
-            if sequence is not None and sequence.slot is not None:
+            if sequence is None:
+                self._places.close(id)
+            elif sequence.slot is not None:
                 self._vacate(sequence)
 
     def interrupt(self) -> None:
@@ -151,9 +171,10 @@ class OnnxExecutor(StepExecutor):
 
     def check_integrity(self) -> None:
         """Raise `KernelBug` unless slots and sequences agree; for tests."""
-        self._pool.check_integrity()
+        self._places.check_integrity()
         slots = {sequence.slot: id for id, sequence in self._sequences.items() if sequence.slot is not None}
-        owners = {slot: self._pool.owner(slot) for slot in range(self._pool.used)}
+        everyone = ((slot, self._pool.owner(slot)) for slot in range(self._pool.size.slots))
+        owners = {slot: owner for slot, owner in everyone if owner is not None}
         if slots != owners:
             raise KernelBug("slots and sequences disagree", sequences=list(slots.items()), owners=list(owners.items()))
 
@@ -164,11 +185,29 @@ class OnnxExecutor(StepExecutor):
         return sequence
 
     def _vacate(self, sequence: Sequence) -> None:
-        slot, sequence.slot = sequence.slot, None
-        moved = self._pool.give(slot) if slot is not None else None
-        if slot is not None and moved is not None:
-            self._columns[slot] = self._columns[moved]
-            self._sequences[self._pool.owner(slot)].slot = slot
+        if sequence.slot is not None:
+            self._places.leave(sequence.slot)
+            sequence.slot = None
+
+    def _room(self, context: int | None, ids: list[int]) -> int:
+        """Return how many tokens the output of the prompt *ids* may have."""
+        if context is None:
+            return self._pool.size.context - len(ids)
+        place = self._places.context(context)
+        if place is None:
+            raise HandleRevoked("the context was closed")
+        if len(ids) >= place.tokens:
+            expected = f"at most {place.tokens - 1} tokens: the context was opened for {place.tokens}"
+            message = f"the prompt is {len(ids)} tokens long, expected {expected}"
+            raise InvalidArgument(message, field="input", value=len(ids), expected=expected)
+        return place.tokens - len(ids)
+
+    def _settle(self) -> None:
+        """Let the slots of those who are left be adjacent."""
+        for source, target in self._places.settle():
+            self._columns[target] = self._columns[source]
+            owner = self._pool.owner(target)
+            self._sequence(-1 if owner is None else owner).slot = target
 
     # --- steps -------------------------------------------------------------------------------------------------
 
@@ -182,21 +221,21 @@ class OnnxExecutor(StepExecutor):
             self._counts.step_seconds += time.perf_counter() - begun
 
     def _step(self, plan: Plan) -> Iterable[Result]:
+        self._settle()
         decode: list[Sequence] = []
         chunks: list[tuple[Sequence, int]] = []
         replays: list[tuple[Sequence, int]] = []
         results = {id: Result(id) for id, _ in (*plan.prefill, *plan.decode)}
         for id, most in (*plan.prefill, *((id, self._pool.size.context) for id, _ in plan.decode)):
             sequence = self._sequence(id)
-            missing = sequence.count - self._length(sequence)
-            if missing == 1:
+            length = self._length(sequence)
+            missing, fresh = sequence.count - length, max(0, min(most, sequence.prompt - length))
+            if fresh:
+                chunks.append((sequence, fresh))
+            elif missing == 1:
                 decode.append(sequence)
-            else:
-                fresh = max(0, min(most, sequence.prompt - self._length(sequence)))
-                if fresh:
-                    chunks.append((sequence, fresh))
-                if min(most, missing) > fresh:
-                    replays.append((sequence, min(most, missing) - fresh))
+            if missing > 1 and min(most, missing) > fresh:
+                replays.append((sequence, min(most, missing) - fresh))
         try:
             going = not decode or self._decode(decode, results)
             for group in self._groups(chunks):
@@ -224,19 +263,27 @@ class OnnxExecutor(StepExecutor):
             return False
         slots = np.array([_slot(sequence) for sequence in sequences])
         self._pool.lengths[slots] += 1
-        self._counts.prefilled += sum(sequence.count == sequence.prompt for sequence in sequences)
         logits = batch.logits if len(slots) == len(batch.logits) else batch.logits[slots - first]
         self._sample(sequences, slots, logits, results)
         return True
 
     def _groups(self, chunks: list[tuple[Sequence, int]]) -> Iterator[list[tuple[Sequence, int]]]:
-        """Cut *chunks* into runs: first chunks of adjacent slots and about equal length together, others alone."""
+        """Cut *chunks* into runs: first chunks of adjacent slots and about equal length together, others alone.
+
+        Of prompts that begin alike the first is computed, and the others, which come after it, copy what they share.
+        """
         group: list[tuple[Sequence, int]] = []
         for sequence, tokens in sorted(chunks, key=lambda chunk: _slot(chunk[0])):
-            if group and not self._joins(group, sequence, tokens):
+            begin = sequence.source.chain[:1]
+            if begin and any(begin == other.source.chain[:1] for other, _ in group):
                 yield group
                 group = []
-            group.append((sequence, tokens))
+            left = tokens - self._share(sequence, tokens)
+            if group and not self._joins(group, sequence, left):
+                yield group
+                group = []
+            if left:
+                group.append((sequence, left))
         if group:
             yield group
 
@@ -248,20 +295,26 @@ class OnnxExecutor(StepExecutor):
         return max(lengths) - min(lengths) <= max(lengths) * _MOST_PADDING
 
     def _prefill(self, group: list[tuple[Sequence, int]], results: dict[int, Result]) -> bool:
-        """Run one chunk of each sequence of *group*; return False if it was cut short."""
-        width = max(tokens for _, tokens in group)
+        """Run one chunk of each sequence of *group*; return False if it was cut short.
+
+        Attention over one token rounds differently from attention over several, and how a prompt was cut must not be
+        seen in the tokens.  So a chunk of one token takes the token before it along, which is computed again.
+        """
+        again = int(len(group) == 1 and group[0][1] == 1 and self._length(group[0][0]) > 0)
+        width = max(tokens for _, tokens in group) + again
         batch = self._runner.batch(_slot(group[0][0]), len(group), width)
         for row, (sequence, tokens) in enumerate(group):
-            length = self._length(sequence)
-            batch.ids[row, :tokens] = sequence.tokens[length : length + tokens]
-            batch.ids[row, tokens:] = 0
-            batch.lengths[row] = length + tokens - 1
-            batch.last[row] = row * width + tokens - 1
+            begin = self._length(sequence) - again
+            end = begin + again + tokens
+            batch.ids[row, : end - begin] = sequence.tokens[begin:end]
+            batch.ids[row, end - begin :] = 0
+            batch.lengths[row] = end - 1
+            batch.last[row] = row * width + end - begin - 1
         if not self._runner.run(batch):
             return False
         done = []
         for row, (sequence, tokens) in enumerate(group):
-            self._pool.lengths[_slot(sequence)] += tokens
+            self._places.computed(_slot(sequence), tokens)
             self._counts.prefilled += tokens
             if self._length(sequence) == sequence.count:
                 done.append(row)
@@ -270,6 +323,12 @@ class OnnxExecutor(StepExecutor):
             logits = batch.logits if len(done) == len(group) else batch.logits[done]
             self._sample(sequences, np.array([_slot(sequence) for sequence in sequences]), logits, results)
         return True
+
+    def _share(self, sequence: Sequence, tokens: int) -> int:
+        """Copy what others have computed meanwhile of the next *tokens* of a prompt; return how many."""
+        shared = self._places.share(_slot(sequence), tokens)
+        self._counts.spare(shared)
+        return shared
 
     def _replay(self, sequence: Sequence, tokens: int, results: dict[int, Result]) -> bool:
         """Compute *tokens* of the output again, one by one; return False if that was cut short."""

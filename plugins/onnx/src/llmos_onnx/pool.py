@@ -1,11 +1,11 @@
 """The key and value cache: one buffer, one place (slot) per running sequence.
 
 A batch of the decoder must lie in adjacent slots, because each layer's cache is bound by one pointer.  Two rules keep
-it so, and they are the whole design:
+it so:
 
-- **Taken slots are always 0 … n - 1.**  Freeing a slot moves the last sequence into the hole.  That reads and writes
-  one sequence's cache once, about what attention itself reads of it in two steps, and happens at most once per ended
-  sequence; in return a step never carries empty rows.
+- **Before a step the taken slots are 0 … n - 1.**  Ended sequences leave holes; new ones fill them, and what is still a
+  hole when the next step begins gets the last sequence (`llmos_onnx.places`).  That reads and writes one sequence's
+  cache once, about what attention itself reads of it in two steps; in return a step never carries empty rows.
 - **A sequence that rests inside the batch is carried along as a filler.**  A stalled or preempted row, or one whose
   prompt is still being computed, may lie between two that decode.  A row costs a few percent of a step, a second run
   costs a whole one.  A filler is given its own committed length, so attention writes its key and value at the first
@@ -57,25 +57,33 @@ class KvPool:
         self.dtype: np.dtype[Any] = np.dtype(kv)
         """Type of the cache's elements."""
         self.lengths = np.zeros(size.slots, np.int32)
-        """Committed tokens per slot."""
+        """Committed tokens per slot; 0 where nobody holds it."""
         self.next_tokens = np.zeros(size.slots, np.int64)
         """Token that each slot's next decode step reads."""
-        self._owners: list[int] = []
+        self._owners: list[int | None] = [None] * size.slots
         self._cache = np.zeros((2 * shape.layers, size.slots, *self.row_shape), self.dtype)
 
     @property
     def used(self) -> int:
-        """Number of taken slots; they are 0 … used - 1."""
-        return len(self._owners)
+        """Number of taken slots."""
+        return self.size.slots - self.free
 
     @property
     def free(self) -> int:
         """Number of slots that could be taken now."""
-        return self.size.slots - len(self._owners)
+        return self._owners.count(None)
 
-    def owner(self, slot: int) -> int:
+    def owner(self, slot: int) -> int | None:
         """Return the task that holds *slot*."""
         return self._owners[slot]
+
+    def first_free(self) -> int | None:
+        """Return the lowest free slot, or None when all are taken."""
+        return self._owners.index(None) if None in self._owners else None
+
+    def last_taken(self) -> int:
+        """Return the highest taken slot, or -1 when all are free."""
+        return next((slot for slot in reversed(range(self.size.slots)) if self._owners[slot] is not None), -1)
 
     def pointers(self, slot: int) -> list[int]:
         """Return the addresses of *slot* in each buffer: layer 0 keys, layer 0 values, layer 1 keys, ..."""
@@ -83,44 +91,48 @@ class KvPool:
         first = self._cache.ctypes.data + slot * strides[1]
         return [first + index * strides[0] for index in range(len(self._cache))]
 
-    def take(self, owner: int) -> int | None:
-        """Return a slot of length 0 for the task *owner*, or None when all are taken."""
-        if not self.free:
-            return None
-        slot = len(self._owners)
-        self._owners.append(owner)
-        self.lengths[slot] = 0
-        self.next_tokens[slot] = 0
-        return slot
-
-    def give(self, slot: int) -> int | None:
-        """Free *slot*; return the slot whose sequence moved into it, or None if none had to move."""
-        last = len(self._owners) - 1
-        owner = self._owners.pop()
-        if slot == last:
-            return None
-        length = int(self.lengths[last])
-        self._cache[:, slot, :, :length] = self._cache[:, last, :, :length]
+    def take(self, slot: int, owner: int, length: int = 0) -> None:
+        """Give the free *slot*, of whose content *length* tokens are its own, to the task *owner*."""
+        if self._owners[slot] is not None:
+            raise KernelBug("the slot is taken", slot=slot, owner=self._owners[slot], task=owner)
         self._owners[slot] = owner
         self.lengths[slot] = length
-        self.next_tokens[slot] = self.next_tokens[last]
-        return last
+        self.next_tokens[slot] = 0
 
-    def save(self, slot: int) -> npt.NDArray[Any]:
-        """Return a copy of the committed cache of *slot*: ``[2 * layers, kv_heads, length, head_dim]``."""
-        return self._cache[:, slot, :, : int(self.lengths[slot])].copy()
+    def give(self, slot: int) -> None:
+        """Free *slot*; its content stays until it is taken again."""
+        self._owners[slot] = None
+        self.lengths[slot] = 0
 
-    def restore(self, slot: int, saved: npt.NDArray[Any]) -> None:
-        """Put back what `save` returned and set the slot's length."""
-        length = saved.shape[2]
-        self._cache[:, slot, :, :length] = saved
-        self.lengths[slot] = length
+    def move(self, source: int, target: int) -> None:
+        """Let the sequence in *source* go on in the free slot *target*."""
+        owner, length = self._owners[source], int(self.lengths[source])
+        if owner is None:
+            raise KernelBug("nobody holds the slot", slot=source)
+        self.take(target, owner, length)
+        self.copy(source, target, 0, length)
+        self.next_tokens[target] = self.next_tokens[source]
+        self.give(source)
+
+    def copy(self, source: int, target: int, begin: int, end: int) -> None:
+        """Copy the cache of the positions from *begin* to *end* between slots."""
+        self._cache[:, target, :, begin:end] = self._cache[:, source, :, begin:end]
+
+    def save(self, slot: int, length: int) -> npt.NDArray[Any]:
+        """Return a copy of the first *length* tokens' cache: ``[2 * layers, kv_heads, length, head_dim]``."""
+        return self._cache[:, slot, :, :length].copy()
+
+    def restore(self, slot: int, saved: npt.NDArray[Any], begin: int, end: int) -> None:
+        """Put the positions from *begin* to *end* of what `save` returned into *slot*."""
+        self._cache[:, slot, :, begin:end] = saved[:, :, begin:end]
 
     def check_integrity(self) -> None:
         """Raise `KernelBug` with the numbers unless every slot is free or held by exactly one task, within its size."""
-        lengths = self.lengths[: self.used]
-        facts = {"slots": self.size.slots, "owners": list(self._owners), "lengths": lengths.tolist()}
-        if self.used > self.size.slots or len(set(self._owners)) != self.used:
-            raise KernelBug("the KV pool holds a task twice, or more tasks than slots", **facts)
-        if self.used and not 0 <= int(lengths.min()) <= int(lengths.max()) <= self.size.context:
+        owners = [owner for owner in self._owners if owner is not None]
+        facts = {"slots": self.size.slots, "owners": list(self._owners), "lengths": self.lengths.tolist()}
+        if len(set(owners)) != len(owners):
+            raise KernelBug("the KV pool holds a task twice", **facts)
+        if not 0 <= int(self.lengths.min()) <= int(self.lengths.max()) <= self.size.context:
             raise KernelBug("a sequence of the KV pool is longer than its slot", **facts)
+        if any(length and owner is None for owner, length in zip(self._owners, self.lengths, strict=True)):
+            raise KernelBug("a free slot of the KV pool has a length", **facts)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from llmos_onnx.grammar import Matcher
+    from llmos_onnx.prefix import Prompt
     from llmos_onnx.sampler import LogProb
     from llmos_onnx.sampling import SamplingParams
     from llmos_onnx.text import Codec
@@ -26,16 +27,17 @@ class Sequence:
     """Prompt and output of one task.  It outlives its slot: a preempted sequence has none."""
 
     def __init__(
-        self, id: int, prompt: list[int], params: SamplingParams, codec: Codec, eos: tuple[int, ...],
+        self, id: int, prompt: Prompt, params: SamplingParams, codec: Codec, eos: tuple[int, ...],
         matcher: Matcher | None = None,
     ) -> None:  # fmt: skip
         self.id = id
         self.params = params
-        self.prompt = len(prompt)
-        self.count = len(prompt)
+        self.source = prompt
+        """What its prompt's cache is found by."""
+        self.prompt = self.count = len(prompt.tokens)
         """Tokens of prompt and output so far."""
-        self.tokens = np.zeros(len(prompt) + params.max_tokens, np.int64)
-        self.tokens[: len(prompt)] = prompt
+        self.tokens = np.zeros(self.prompt + params.max_tokens, np.int64)
+        self.tokens[: self.prompt] = prompt.tokens
         self.slot: int | None = None
         self.saved: npt.NDArray[Any] | None = None
         """The cache of a sequence that was swapped out."""
