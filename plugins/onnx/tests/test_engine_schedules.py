@@ -54,7 +54,11 @@ class Bench:
             prompt = [*stem[: chance.choice((0, 1, 31, 32, 33, 70, 96, 119))], *tail]
         else:
             prompt = [*before.prompt, *before.expected, *tail]
-        params = {"max_tokens": chance.choice((1, 4, 10)), "ignore_eos": True, "seed": chance.randrange(1000)}
+        params: dict[str, Any] = {
+            "max_tokens": chance.choice((1, 4, 10)),
+            "ignore_eos": True,
+            "seed": chance.randrange(1000),
+        }
         params |= SAMPLED if chance.random() < 0.5 else {}
         tenant = chance.choice("ab") if before is None else before.tenant
         return Request(tuple(prompt), tenant, params, self.alone(prompt, params))
