@@ -52,9 +52,12 @@ class Home:
         return Place(python, engine.module, folder)
 
     def convert(self, place: Place, model: str, form: str) -> None:
-        """Write the model in an engine's format if it is not there; raise `PreparationFailed`."""
+        """Write the model in an engine's format if it is not there; raise `PreparationFailed`.
+
+        What the present interpreter writes is written anew: our own exporter changes with its source.
+        """
         stamp = place.folder / f"{form}.done"
-        if stamp.exists():
+        if stamp.exists() and place.python != Path(sys.executable):
             return
         self.say(f"converting {model} for {place.module} to {form}")
         _remove(place.folder / form)

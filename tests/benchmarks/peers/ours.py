@@ -18,10 +18,11 @@ _CACHE_BYTES = 2**33
 
 
 def prepare(checkpoint: Path, folder: Path, form: str) -> None:
-    """Write ``folder/FORMAT`` with the native exporter."""
+    """Write ``folder/FORMAT`` with the native exporter; ``-kv8`` after the weights' format is a cache of integers."""
     from llmos_onnx.export import export_model  # noqa: PLC0415 - only the preparation needs it
 
-    export_model(checkpoint, folder / form, weights=form)
+    weights, _, cache = form.partition("-")
+    export_model(checkpoint, folder / form, weights=weights, kv="int8" if cache else "float32")
 
 
 def load(folder: Path, form: str, *, threads: int, slots: int, context: int) -> Engine:

@@ -33,8 +33,9 @@ class Engine:
 
 
 OURS = Engine(
-    name="llmos", title="llmos", module="ours", formats=("fp32", "w8a8", "q8", "q4"), four_bit="q4", continuous=True
-)
+    name="llmos", title="llmos", module="ours", formats=("fp32", "w8a8", "w8a8-kv8", "q8", "q4"), four_bit="q4",
+    continuous=True,
+)  # fmt: skip
 PEERS = (
     Engine(
         name="llamacpp", title="llama.cpp", module="llamacpp",

@@ -30,8 +30,8 @@ class Effort:
     """Of them, how many the engines get that run batch after batch: they need too long for all."""
 
 
-FULL = Effort(rounds=3, long_rounds=2, new=64, requests=64, some=16)
-QUICK = Effort(rounds=1, long_rounds=1, new=24, requests=16, some=16)
+FULL = Effort(rounds=3, long_rounds=2, new=64, requests=64, some=8)
+QUICK = Effort(rounds=1, long_rounds=1, new=24, requests=16, some=4)
 
 
 @attrs.frozen(kw_only=True)
