@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections import deque
 from collections.abc import Iterator
@@ -121,12 +122,12 @@ class _LlamaCpp:
         """Decode every running request by one token and fill the batch with prompts, until none is left."""
         progress = Progress(lengths)
         waiting = deque(range(len(prompts)))
-        free = list(range(self._slots))
+        free = list(range(self._slots))  # a heap: llama.cpp runs rows together whose sequences follow each other
         running: dict[int, _Row] = {}
         while waiting or running:
             while waiting and free:
                 request = waiting.popleft()
-                running[free.pop()] = _Row(request, prompts[request])
+                running[heapq.heappop(free)] = _Row(request, prompts[request])
             wanted = self._fill(running)
             if llama_cpp.llama_decode(self._context, self._batch):
                 raise RuntimeError("llama.cpp could not decode")
@@ -136,7 +137,7 @@ class _LlamaCpp:
                 row.tokens = [token]
                 if not progress.add(row.request, token):
                     del running[slot]
-                    free.append(slot)
+                    heapq.heappush(free, slot)
                     llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
             progress.step()
         return progress.report()
@@ -145,7 +146,7 @@ class _LlamaCpp:
         """Write the next batch, those that decode first; return (place in the batch, slot) of each last token."""
         batch, count = self._batch, 0
         wanted = []
-        for slot, row in sorted(running.items(), key=lambda item: len(item[1].tokens)):
+        for slot, row in sorted(running.items(), key=lambda item: (len(item[1].tokens) > 1, item[0])):
             part, row.tokens = row.tokens[: _BATCH - count], row.tokens[_BATCH - count :]
             for token in part:
                 batch.token[count], batch.pos[count] = token, row.length
