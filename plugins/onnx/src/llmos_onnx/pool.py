@@ -16,6 +16,8 @@ A position is written before it is ever read, so slots are not cleared between s
 
 from __future__ import annotations
 
+import math
+import mmap
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -61,7 +63,7 @@ class KvPool:
         self.next_tokens = np.zeros(size.slots, np.int64)
         """Token that each slot's next decode step reads."""
         self._owners: list[int | None] = [None] * size.slots
-        self._cache = np.zeros((2 * shape.layers, size.slots, *self.row_shape), self.dtype)
+        self._cache = _untouched((2 * shape.layers, size.slots, *self.row_shape), self.dtype)
 
     @property
     def used(self) -> int:
@@ -136,3 +138,17 @@ class KvPool:
             raise KernelBug("a sequence of the KV pool is longer than its slot", **facts)
         if any(length and owner is None for owner, length in zip(self._owners, self.lengths, strict=True)):
             raise KernelBug("a free slot of the KV pool has a length", **facts)
+
+
+def _untouched(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return zeros that take memory page by page as they are written.
+
+    `numpy.zeros` asks the system for pages of 2 MiB.  A head's place for one sequence is about as large, so the first
+    token of a sequence would take, and clear, memory for all the tokens that may follow it: 0.6 s instead of 0.04 s for
+    the first prompt in a slot of 4,096 tokens of a model of 30 layers.  Attention is not slower with small pages.
+    """
+    kind = np.dtype(dtype)
+    memory = mmap.mmap(-1, max(math.prod(shape) * kind.itemsize, 1))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, kind, math.prod(shape)).reshape(shape)
