@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmos._models import ModelInfo
     from llmos._requests import Messages, Options
     from llmos._secrets import Secret, reveal
-    from llmos._settings import Settings, load_settings
+    from llmos._settings import Settings, load_settings, user_home
     from llmos._stream import AsyncStream, Stream
     from llmos._text import Piece, Text
     from llmos_kernel import errors
@@ -34,7 +34,7 @@ _HOMES = {
     "_models": ("ModelInfo",),
     "_requests": ("Messages", "Options"),
     "_secrets": ("Secret", "reveal"),
-    "_settings": ("Settings", "load_settings"),
+    "_settings": ("Settings", "load_settings", "user_home"),
     "_stream": ("AsyncStream", "Stream"),
     "_text": ("Piece", "Text"),
 }
@@ -62,6 +62,7 @@ __all__ = [
     "load_model",
     "load_settings",
     "reveal",
+    "user_home",
 ]
 
 

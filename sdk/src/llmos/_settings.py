@@ -84,8 +84,8 @@ def default_settings() -> Settings:
     return Settings(kernel=KernelConfig(plugins=_PLUGINS), home=user_home(os.environ))
 
 
-def user_home(environ: Mapping[str, str]) -> Path:
-    """Return the folder of the user's models: ``LLMOS_HOME``, or where the platform keeps such data."""
+def user_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the user's own data: ``LLMOS_HOME``, or where the platform keeps such data."""
     if environ.get("LLMOS_HOME"):
         return Path(environ["LLMOS_HOME"]).expanduser()
     data = environ.get("XDG_DATA_HOME")

@@ -8,11 +8,13 @@ as twice as fast there.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -40,6 +42,7 @@ _STEPS: Final = 16
 """Decoding steps that are timed, of which the fastest counts: other work on the machine only makes steps slower."""
 _PASSES: Final = 2
 """How often the candidates are measured in turn, for the same reason."""
+_measured: Final = itertools.count()
 
 
 def export_fastest(source: Path, target: Path, wanted: ExportOptions, progress: Progress | None = None) -> Manifest:
@@ -110,30 +113,44 @@ def _best(found: list[Speeds]) -> Speeds:
     return Speeds(**{name: max(getattr(speeds, name) for speeds in found) for name in names})
 
 
-def measure(folder: Path) -> Speeds:
-    """Load *folder* as the backend does, and return how fast its steps are."""
-    shape = read_manifest(folder).shape
-    context = min(_CONTEXT, shape.context)
-    length = max(min(_PROMPT, context - 2 * (_STEPS + 2)), 1)
-    options = {"slots": ROWS, "context": context, "step_tokens": max(length, ROWS)}
-    executor = OnnxBackend({}).load(ModelSpec(name=folder.name, backend="onnx", path=str(folder), options=options))
-    prompt = [index % min(shape.vocab, 100) for index in range(length)]
+def measure(folder: Path, options: Mapping[str, Any] | None = None) -> Speeds:
+    """Load *folder* as the backend does, with *options* beside those of the measurement; return how fast it steps."""
+    with loaded(folder, options or {}) as executor:
+        return speeds(executor)
+
+
+@contextmanager
+def loaded(folder: Path, options: Mapping[str, Any]) -> Iterator[StepExecutor]:
+    """Give the executor of *folder* for `ROWS` rows with *options*, and close it afterwards."""
+    context = min(_CONTEXT, read_manifest(folder).shape.context)
+    asked = {"slots": ROWS, "context": context, "step_tokens": max(_PROMPT, ROWS), **options}
+    executor = OnnxBackend({}).load(ModelSpec(name=folder.name, backend="onnx", path=str(folder), options=asked))
     try:
-        return _measure(executor, prompt)
+        yield executor
     finally:
         executor.close()
 
 
-def _measure(executor: StepExecutor, prompt: list[int]) -> Speeds:
-    """Time prompts one by one, then one row alone, then all rows together."""
-    for id in range(ROWS):
-        task = Task("generate", None, prompt, params={"temperature": 0.0, "ignore_eos": True})
-        executor.prepare(id, task, "local")
+def speeds(executor: StepExecutor, prompt: int = _PROMPT) -> Speeds:
+    """Time prompts of *prompt* tokens one by one, then one row alone, then all rows together; leave no task behind."""
+    limits = executor.limits
+    length = max(min(prompt, limits.context - 2 * (_STEPS + 2)), 1)
+    rows = range(ROWS)
+    for id in rows:
+        task = Task("generate", None, [1] * length, params={"temperature": 0.0, "ignore_eos": True})
+        executor.prepare(id, task, f"measured {next(_measured)}")  # a tenant of its own: nothing is cached for it
         executor.admit(id)
-    prefill = min(_timed(executor, Plan(prefill=((id, len(prompt)),), decode=())) for id in range(ROWS))
-    alone = _fastest(executor, Plan(prefill=(), decode=((0, 1),)))
-    together = _fastest(executor, Plan(prefill=(), decode=tuple((id, 1) for id in range(ROWS))))
-    return Speeds(prefill=len(prompt) / prefill, decode_1=1 / alone, decode_16=ROWS / together)
+    prefill = min(_prefilled(executor, id, length, min(limits.tokens, length)) for id in rows)
+    alone = _fastest(executor, Plan(decode=((0, 1),)))
+    together = _fastest(executor, Plan(decode=tuple((id, 1) for id in rows)))
+    executor.release(rows)
+    return Speeds(prefill=length / prefill, decode_1=1 / alone, decode_16=ROWS / together)
+
+
+def _prefilled(executor: StepExecutor, id: int, length: int, chunk: int) -> float:
+    """Return the seconds of *length* tokens of prompt in chunks of *chunk* tokens."""
+    chunks = [min(chunk, length - done) for done in range(0, length, chunk)]
+    return sum(_timed(executor, Plan(prefill=((id, tokens),))) for tokens in chunks)
 
 
 def _fastest(executor: StepExecutor, plan: Plan) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from llmos import user_home
 from llmos_kernel.contracts import Backend, Footprint, ModelSpec, StepExecutor
 from llmos_kernel.errors import ModelUnavailable
 from llmos_kernel.hookspecs import hookimpl
@@ -22,6 +22,7 @@ from llmos_onnx.invariance import rows_are_alone
 from llmos_onnx.layouts import imported_layout
 from llmos_onnx.manifest import Manifest
 from llmos_onnx.pool import KvPool, PoolSize, token_bytes
+from llmos_onnx.profile import Profile, cores, read_profile
 from llmos_onnx.prompts import Prompts
 from llmos_onnx.providers import CPU, doctor, runs_on, runtime, session_options
 from llmos_onnx.session import Runner
@@ -38,7 +39,7 @@ _SLOTS: Final = 16
 _CONTEXT: Final = 4096
 _KV_BYTES: Final = 1 << 30
 _FEWEST_SLOTS: Final = 4
-_STEP_TOKENS: Final = 512
+_STEP_TOKENS: Final = 256
 _FLOAT_BYTES: Final = 4
 
 
@@ -62,7 +63,13 @@ class Options:
     """Threads within an operator; by default one per core, at most one per attention head.  More than one per head
     lets attention split its sums differently for different batches, and tokens may then depend on the batch."""
     step_tokens: int = 0
-    """Most tokens of one step, by default 512: a longer prompt is computed in chunks between which others decode."""
+    """Most tokens of one step, by default 256: a longer prompt is computed in chunks between which others decode."""
+    spinning: bool = True
+    """Threads wait for work by spinning for a moment: quicker alone, and in the way of other processes."""
+    arena: bool = True
+    """The runtime keeps memory between steps."""
+    prepacking: bool = True
+    """Weights are rearranged when the model is loaded: slower to load, quicker to run."""
     provider: str = "auto"
     """``auto``, ``cpu`` or ``cuda``; ``auto`` takes what the folder's formats run on."""
 
@@ -77,6 +84,9 @@ class Options:
             kv_bytes=fields.integer("kv_bytes", 1, 2**50, default=_KV_BYTES),
             threads=fields.integer("threads", 1, 1024, default=0),
             step_tokens=fields.integer("step_tokens", 1, 2**24, default=0),
+            spinning=fields.flag("spinning", default=True),
+            arena=fields.flag("arena", default=True),
+            prepacking=fields.flag("prepacking", default=True),
             provider=fields.choice("provider", ("auto", "cpu", "cuda"), default="auto"),
         )
         if 0 < options.step_tokens < options.slots:
@@ -103,19 +113,21 @@ class OnnxBackend(Backend):
 
     def load(self, spec: ModelSpec) -> StepExecutor:
         """Read, verify and load the folder at ``spec.path``."""
-        options, layout = self._options(spec), imported_layout(_path(spec))
+        layout = imported_layout(_path(spec))
         if layout is not None:
-            asked = attrs.evolve(options, threads=options.threads or _cores())
+            options = self._options(spec)
+            asked = attrs.evolve(options, threads=options.threads or cores())
             return layout.load(_path(spec), asked, model=spec.name)
+        ort = runtime(spec.name)
+        options = self._options(spec, profile := self._profile(spec, ort.__version__))
         folder = open_folder(_path(spec))
         manifest = folder.manifest
         size = pool_size(manifest, options, model=spec.name)
         special = [id for id in (*manifest.tokens.eos, manifest.tokens.bos, manifest.tokens.pad) if id is not None]
         codec = Codec(folder.tokenizer, model=spec.name, control=special)
         template = ChatTemplate.of(manifest, codec, model=spec.name)
-        threads = options.threads or min(_cores(), manifest.shape.heads)
-        ort = runtime(spec.name)
-        session = _session(ort, folder, threads, options.provider, model=spec.name)
+        options = attrs.evolve(options, threads=options.threads or min(cores(), manifest.shape.heads))
+        session = _session(ort, folder, options, model=spec.name)
         pool, counts = KvPool(manifest.shape, size, manifest.kv), Counts()
         parts = Parts(
             manifest=manifest,
@@ -126,7 +138,7 @@ class OnnxBackend(Backend):
             runner=Runner(session, ort.RunOptions(), pool, manifest.shape.vocab, counts),
             counts=counts,
             step_tokens=max(options.step_tokens or _STEP_TOKENS, size.slots),
-            facts=_facts(manifest, session, threads, ort),
+            facts={**_facts(manifest, session, options, ort), "tuned": profile is not None},
         )
         return OnnxExecutor(parts)
 
@@ -134,8 +146,16 @@ class OnnxBackend(Backend):
         """Return the runtime's distributions and version, and whether each provider really runs."""
         return doctor()
 
-    def _options(self, spec: ModelSpec) -> Options:
-        return Options.read({**self._config, **spec.options}, model=spec.name)
+    def _options(self, spec: ModelSpec, profile: Profile | None = None) -> Options:
+        given = {**self._config, **spec.options}
+        if profile is not None and "step_tokens" not in given and isinstance(slots := given.get("slots", 0), int):
+            # It was measured with other slots, and a step decodes every slot.
+            given["step_tokens"] = max(profile.knobs.step_tokens, slots)
+        tuned = attrs.asdict(profile.knobs) if profile else {}
+        return Options.read({**tuned, **given}, model=spec.name)
+
+    def _profile(self, spec: ModelSpec, runtime: str) -> Profile | None:
+        return read_profile(user_home(), read_manifest(_path(spec)), runtime)
 
 
 def pool_size(manifest: Manifest, options: Options, *, model: str) -> PoolSize:
@@ -154,15 +174,15 @@ def pool_size(manifest: Manifest, options: Options, *, model: str) -> PoolSize:
     return PoolSize(slots, context, slots * context * per_token)
 
 
-def _session(
-    ort: ModuleType, folder: ModelFolder, threads: int, provider: str, *, model: str
-) -> onnxruntime.InferenceSession:
+def _session(ort: ModuleType, folder: ModelFolder, wanted: Options, *, model: str) -> onnxruntime.InferenceSession:
     """Create the session from the folder's bytes; the runtime opens no path."""
-    if provider == "cuda":
+    if wanted.provider == "cuda":
         # The one cache format so far, float32, has no CUDA kernel: asking would end on the CPU silently.
         formats = f"{folder.manifest.weights} weights and a {folder.manifest.kv} cache"
-        raise refusal(model, "options: provider", provider, f"cpu or auto: a folder with {formats} runs on the CPU")
-    options = session_options(ort, threads)
+        expected = f"cpu or auto: a folder with {formats} runs on the CPU"
+        raise refusal(model, "options: provider", wanted.provider, expected)
+    how = {"spinning": wanted.spinning, "arena": wanted.arena, "prepacking": wanted.prepacking}
+    options = session_options(ort, wanted.threads, **how)
     options.add_external_initializers_from_files_in_memory(*folder.external_files())
     try:
         session: onnxruntime.InferenceSession = ort.InferenceSession(folder.graph, options, providers=[CPU])
@@ -174,7 +194,9 @@ def _session(
     return session
 
 
-def _facts(manifest: Manifest, session: onnxruntime.InferenceSession, threads: int, ort: ModuleType) -> dict[str, Any]:
+def _facts(
+    manifest: Manifest, session: onnxruntime.InferenceSession, options: Options, ort: ModuleType
+) -> dict[str, Any]:
     return {
         "model": manifest.name,
         "architecture": manifest.architecture,
@@ -182,8 +204,11 @@ def _facts(manifest: Manifest, session: onnxruntime.InferenceSession, threads: i
         "kv": manifest.kv,
         "provider": runs_on(session),
         "runtime": ort.__version__,
-        "threads": threads,
-        "batch_invariant": threads <= manifest.shape.heads and rows_are_alone(ort, manifest),
+        "threads": options.threads,
+        "spinning": options.spinning,
+        "arena": options.arena,
+        "prepacking": options.prepacking,
+        "batch_invariant": options.threads <= manifest.shape.heads and rows_are_alone(ort, manifest),
         "chat": manifest.chat_template is not None,
     }
 
@@ -193,10 +218,3 @@ def _path(spec: ModelSpec) -> Path:
         message = f"model {spec.name!r} has no path to its folder"
         raise ModelUnavailable(message, model=spec.name, field="path", value="", expected="a model folder")
     return Path(spec.path)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -105,6 +105,12 @@ class Speeds:
     decode_16: float
     """Output of 16 sequences together."""
 
+    @classmethod
+    def read(cls, fields: Fields) -> Speeds:
+        """Check the object *fields*; raise `ModelUnavailable` naming the field that is wrong."""
+        fields.only(name.name for name in attrs.fields(cls))
+        return cls(**{name.name: fields.number(name.name, 1e-9, 1e12) for name in attrs.fields(cls)})
+
 
 def _frozen_speeds(speeds: Mapping[str, Speeds]) -> Mapping[str, Speeds]:
     return MappingProxyType(dict(speeds))
@@ -226,12 +232,7 @@ def _read_choice(fields: Fields) -> Choice:
     fields.only(name.name for name in attrs.fields(Choice))
     goal, inner = fields.choice("goal", GOALS), fields.inner("speeds")
     inner.only(WEIGHTS)
-    return Choice(goal=goal, speeds={name: _read_speeds(inner.inner(name)) for name in inner.values})
-
-
-def _read_speeds(fields: Fields) -> Speeds:
-    fields.only(name.name for name in attrs.fields(Speeds))
-    return Speeds(**{name.name: fields.number(name.name, 1e-9, 1e12) for name in attrs.fields(Speeds)})
+    return Choice(goal=goal, speeds={name: Speeds.read(inner.inner(name)) for name in inner.values})
 
 
 def read_tokens(fields: Fields, vocab: int) -> SpecialTokens:

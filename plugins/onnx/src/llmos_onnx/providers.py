@@ -105,12 +105,19 @@ def cuda_missing(ort: ModuleType) -> str | None:
     return None
 
 
-def session_options(ort: ModuleType, threads: int) -> onnxruntime.SessionOptions:
-    """Return options for *threads* threads within an operator."""
+def session_options(
+    ort: ModuleType, threads: int, *, spinning: bool = True, arena: bool = True, prepacking: bool = True
+) -> onnxruntime.SessionOptions:
+    """Return options for *threads* threads within an operator; the others are the runtime's own defaults."""
     options: onnxruntime.SessionOptions = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
+    options.enable_cpu_mem_arena = arena
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not prepacking:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 
 

@@ -1,0 +1,105 @@
+"""``llmos tune``: measure which options run a model fastest on this machine, and keep them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from llmos import Client, user_home
+from llmos_kernel.errors import InvalidArgument
+from llmos_kernel.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from llmos_onnx.manifest import Manifest
+    from llmos_onnx.profile import Profile
+
+api = 1
+
+
+@hookimpl
+def llmos_command() -> click.Command:
+    """Return the command."""
+    return tune
+
+
+@click.command("tune")
+@click.argument("name")
+@click.option("--forget", is_flag=True, help="Remove what was measured before, and measure nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def tune(name: str, forget: bool, as_json: bool) -> None:
+    """Measure which options run the model NAME fastest on this machine, and use them from now on.
+
+    It takes a minute or more and wants a machine that does nothing else.  `llmos models show NAME --load` says what is
+    used.
+    """
+    from llmos_onnx.folder import read_manifest  # noqa: PLC0415 - only who types the command pays
+    from llmos_onnx.profile import profile_path, write_profile  # noqa: PLC0415 - the same
+
+    folder = _folder(name)
+    manifest = read_manifest(folder)
+    if forget:
+        path = profile_path(user_home(), manifest)
+        path.unlink(missing_ok=True)
+        click.echo(json.dumps({"removed": str(path)}) if as_json else f"{name} runs with the defaults again.")
+        return
+    profile = _measure(folder, manifest, quiet=as_json)
+    path = write_profile(user_home(), manifest, profile)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **attrs.asdict(profile)}, indent=2))
+    else:
+        for line in table(profile):
+            click.echo(line)
+        click.echo(f"Kept in {path}; `llmos tune {name} --forget` takes it back.")
+
+
+def table(profile: Profile) -> list[str]:
+    """Return what was measured, one line per set of options, with a mark at the chosen one."""
+    heads = {"threads": 9, "step": 5, "spin": 5, "arena": 5, "prepack": 7, "prefill": 9, "1 row": 8, "16 rows": 8}
+    lines = [" ".join(f"{name:>{width}}" for name, width in heads.items())]
+    for trial in profile.trials:
+        knobs, speeds = trial.knobs, trial.speeds
+        switches = f"{_yes(knobs.spinning):>5} {_yes(knobs.arena):>5} {_yes(knobs.prepacking):>7}"
+        rates = f"{speeds.prefill:>7.0f}/s {speeds.decode_1:>6.1f}/s {speeds.decode_16:>6.1f}/s"
+        mark = "*" if knobs == profile.knobs else " "
+        lines.append(f"{mark} {knobs.threads:>7} {knobs.step_tokens:>5} {switches} {rates}")
+    return lines
+
+
+def _shown(what: str | None) -> str:
+    return what or ""
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _folder(name: str) -> Path:
+    """Return the folder of the model *name*; raise `InvalidArgument` where this backend does not serve it."""
+    with Client() as client:
+        facts: dict[str, Any] = client.control("InspectModel", name)
+    if facts["backend"] != "onnx":
+        message = f"the model {name!r} is served by {facts['backend']!r}, which has nothing to tune"
+        raise InvalidArgument(message, field="name", value=name, expected="a model of the backend onnx")
+    return Path(facts["path"])
+
+
+def _measure(folder: Path, manifest: Manifest, *, quiet: bool) -> Profile:
+    """Measure with a bar on standard error."""
+    from llmos_onnx import tuning  # noqa: PLC0415 - slow to load
+    from llmos_onnx.providers import runtime  # noqa: PLC0415 - the same
+
+    version: str = runtime(manifest.name).__version__
+    tries = len(tuning.alternatives(manifest))
+    with click.progressbar(
+        length=tries, label="measuring", file=sys.stderr, hidden=quiet, item_show_func=_shown
+    ) as bar:
+
+        def heard(what: str, done: int, total: int) -> None:
+            bar.update(done - bar.pos, what)
+
+        return tuning.tune(manifest, version, tuning.measuring(folder), heard)
