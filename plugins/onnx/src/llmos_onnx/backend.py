@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -124,10 +125,12 @@ class OnnxBackend(Backend):
         manifest = folder.manifest
         size = pool_size(manifest, options, model=spec.name)
         special = [id for id in (*manifest.tokens.eos, manifest.tokens.bos, manifest.tokens.pad) if id is not None]
-        codec = Codec(folder.tokenizer, model=spec.name, control=special)
-        template = ChatTemplate.of(manifest, codec, model=spec.name)
         options = attrs.evolve(options, threads=options.threads or min(cores(), manifest.shape.heads))
-        session = _session(ort, folder, options, model=spec.name)
+        with ThreadPoolExecutor(1, "llmos-onnx-load") as beside:  # the tokenizer takes as long as the session
+            starting = beside.submit(_session, ort, folder, options, model=spec.name)
+            codec = Codec(folder.tokenizer, model=spec.name, control=special)
+            session = starting.result()
+        template = ChatTemplate.of(manifest, codec, model=spec.name)
         pool, counts = KvPool(manifest.shape, size, manifest.kv), Counts()
         parts = Parts(
             manifest=manifest,

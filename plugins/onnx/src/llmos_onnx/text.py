@@ -40,7 +40,7 @@ class Codec:
         Raises `ModelUnavailable` when the tokenizer cannot be read.
         """
         data = _parse(tokenizer_json, model)
-        self._template = _build(data, model)
+        self._template = _build(tokenizer_json, model)
         ids = set(control)
         unknown = _unknown(data) if plain_unknown else None
         for token in data.get("added_tokens", ()):
@@ -49,7 +49,7 @@ class Codec:
             if token["special"] or _bracketed(token["content"]) or token["id"] in ids:
                 token["special"] = True
                 ids.add(token["id"])
-        self._plain = _build(data, model)
+        self._plain = _build(json.dumps(data).encode(), model)
         self._plain.encode_special_tokens = True
         self.control_ids: Final = frozenset(ids)
         """Ids that only the model and its template may write."""
@@ -246,9 +246,9 @@ def _parse(tokenizer_json: bytes, model: str) -> dict[str, Any]:
     return data
 
 
-def _build(data: dict[str, Any], model: str) -> Tokenizer:
+def _build(tokenizer_json: bytes, model: str) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_str(json.dumps(data))
+        tokenizer = Tokenizer.from_buffer(tokenizer_json)
     except Exception as error:  # the library raises plain Exception
         raise _unreadable(model, error) from error
     tokenizer.no_truncation()
