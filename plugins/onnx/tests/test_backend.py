@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -347,3 +348,12 @@ def test_errors_survive_the_wire(executor: OnnxExecutor) -> None:
     again = KernelError.from_wire(json.loads(json.dumps(caught.value.to_wire())))
 
     assert "params.temperature" == again.fields["field"]
+
+
+def test_runtime_reports_nothing(tmp_path: Path) -> None:
+    """Loading the runtime leaves no machine id and no file of events in the user's home."""
+    code = "from llmos_onnx.providers import runtime; runtime('')"
+    environ = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code], env={**environ, "HOME": str(tmp_path)}, check=True)
+
+    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -13,6 +13,7 @@ import functools
 import importlib.metadata
 import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -62,9 +63,14 @@ def conflict(versions: Mapping[str, str]) -> str | None:
 
 
 def runtime(model: str) -> ModuleType:
-    """Import ONNX Runtime; raise `ModelUnavailable` where it is missing or older than `FLOOR`."""
+    """Import ONNX Runtime; raise `ModelUnavailable` where it is missing or older than `FLOOR`.
+
+    Its telemetry stays off unless ``ORT_DISABLE_TELEMETRY`` is set otherwise: left alone, importing the runtime gives
+    the machine an id and keeps a file of events in the user's home, to be sent to its maker.
+    """
     floor = ".".join(map(str, FLOOR))
     expected = f"onnxruntime or onnxruntime-gpu, at least {floor}: install llmos-onnx[cpu] or llmos-onnx[gpu]"
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # noqa: PLC0415 - it may be missing, and is slow to load
     except ImportError as error:
