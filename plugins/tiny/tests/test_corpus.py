@@ -18,10 +18,10 @@ TRAIN = Path(__file__).parents[1] / "train"
 SPLITS = (Split.COMBINATION, Split.PHRASING)
 
 
-@pytest.fixture(scope="module")
-def learned() -> list[Example]:
-    """A piece of the training texts large enough to meet every kind."""
-    return list(islice(training(7), 20_000))
+@pytest.fixture(scope="module", params=[False, True], ids=["first phase", "wide"])
+def learned(request: pytest.FixtureRequest) -> list[Example]:
+    """A piece of the training texts of each phase, large enough to meet every kind."""
+    return list(islice(training(7, wide=request.param), 20_000))
 
 
 def test_same_seed_same_texts() -> None:
@@ -73,6 +73,45 @@ def test_no_chat_phrasing_is_trained(task: str, learned: list[Example]) -> None:
     asked = {plain(question) for example in learned for question, _ in example.turns}
 
     assert not [e.question for e in held_out(task, Split.PHRASING, 0, 100) if plain(e.question) in asked]
+
+
+@pytest.mark.parametrize("task", ["chat-en", "chat-zh"])
+def test_no_new_question_holds_a_held_one(task: str) -> None:
+    """The questions that the second phase adds do not even have a wording of the test inside them."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"[^\w]+", " ", text.lower()).strip()
+
+    first, more = (
+        {(plain(q), a) for e in islice(training(7, wide=wide), 20_000) if e.task == task for q, a in e.turns}
+        for wide in (False, True)
+    )
+    held = {(plain(e.question), e.answer) for seed in range(5) for e in held_out(task, Split.PHRASING, seed, 100)}
+
+    assert len(more) > 200
+    assert not [q for q, a in more - first if any(a == answer and f" {h} " in f" {q} " for h, answer in held)]
+
+
+HELD_BEGINNINGS = (
+    r"\b(wait|waits|waited) for (the|a|an)\b",
+    r"\b(walk|walks|walked) to the\b",
+    r"\b(sit|sits|sat) in the\b",
+    r"^Near the \w+ there",
+    r"\band (the|a|an) .*\b(live|lived) near the\b",
+    r"^In the \w+ an? .*\b(find|finds|found)\b",
+    "在.+里住着",
+    "^很久以前",
+    "里找到了(一只)?(小|大|老|.*的)?(猫|狗|狐狸|鸟|兔子|熊)。",
+)
+
+
+@pytest.mark.parametrize("pattern", HELD_BEGINNINGS)
+def test_no_held_beginning_is_trained(pattern: str, learned: list[Example]) -> None:
+    """No story of the training begins as the stories of the test with unseen beginnings do."""
+    first = [re.split(r"(?<=[.。])", e.answer)[0] for e in learned if e.task == "story" and not e.opening]
+
+    assert len(first) > 1000
+    assert not [text for text in first if re.search(pattern, text)]
 
 
 def test_no_held_translation_is_trained(learned: list[Example]) -> None:

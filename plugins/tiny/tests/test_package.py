@@ -90,10 +90,14 @@ def test_model_card_is_shipped(entry: dict[str, Any]) -> None:
 
 
 def test_card_states_the_results() -> None:
-    """Every measured mean stands in the model card."""
+    """Every measured mean stands in the model card, and what each format of weights does to it."""
     card = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
     report = json.loads((ROOT / "train" / "results.json").read_text(encoding="utf-8"))
+    base = report["formats"]["results"]["fp32"]["exact"]
 
+    for name, found in report["formats"]["results"].items():
+        (line,) = [line for line in card.splitlines() if line.startswith(f"| {name} |")]
+        assert line.endswith(f"| {found['exact']:.1f} | {found['exact'] - base:+.1f} | {found['perplexity']:.3f} |")
     for task, splits in report["tasks"].items():
         (line,) = [line for line in card.splitlines() if line.startswith(f"| {task} |")]
         for split in splits.values():

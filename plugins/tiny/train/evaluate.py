@@ -23,7 +23,7 @@ from tiny_corpus import BOS, TASKS, Example, Split, held_out, is_grammatical
 
 Continue = Callable[[list[Example], int], list[str | None]]
 LIMITS = {"story": 200, "chat": 60}
-BEGIN, FINISH = "<!-- results: begin -->", "<!-- results: end -->"
+MARK = "results"
 
 
 def score(example: Example, written: str | None) -> bool:
@@ -78,11 +78,12 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def fill_card(card: Path, report: dict[str, Any]) -> None:
-    """Put the table into the model card, between its marks."""
-    before, rest = card.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(FINISH)[1]
-    card.write_text(f"{before}{BEGIN}\n\n{table(report)}\n\n{FINISH}{after}", encoding="utf-8")
+def fill_card(card: Path, text: str, mark: str) -> None:
+    """Put *text* into the model card, between the marks of that name."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    before, rest = card.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    card.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -111,7 +112,7 @@ def main() -> None:
     if options.out:
         options.out.write_text(json.dumps(report, indent=2) + "\n")
     if options.card:
-        fill_card(options.card, report)
+        fill_card(options.card, table(report), MARK)
 
 
 if __name__ == "__main__":

@@ -77,9 +77,11 @@ def encode(tokenizer: Tokenizer, examples: list[Example], context: int) -> list[
     return rows
 
 
-def batches(tokenizer: Tokenizer, seed: int, tokens: int, context: int, difficulty: float) -> Iterator[list[Row]]:
+def batches(
+    tokenizer: Tokenizer, seed: int, tokens: int, context: int, difficulty: float, *, wide: bool
+) -> Iterator[list[Row]]:
     """Yield one chunk of the corpus as batches of about *tokens* tokens, each of texts of similar length, in any order."""
-    rows = encode(tokenizer, list(islice(training(seed, difficulty), 6_000)), context)
+    rows = encode(tokenizer, list(islice(training(seed, difficulty, wide=wide), 6_000)), context)
     rows.sort(key=lambda row: len(row[0]))
     found: list[list[Row]] = [[]]
     for row in rows:

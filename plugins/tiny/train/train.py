@@ -2,10 +2,11 @@
 
     python train.py OUT --minutes 60              # as long as there is time
     python train.py OUT --tokens 40000000         # as long as last time
+    python train.py OUT --start FIRST --wide ...  # go on from the checkpoint FIRST, with many more wordings
 
 One process per core; each learns from its own part of the corpus and the gradients are added up.  The learning rate
-warms up, stays, and falls to nothing over the last quarter of the budget, whichever budget (time or tokens) is used up
-first.  ``touch OUT/decay`` starts that last quarter at once.
+warms up, stays, and falls to nothing over the last part of the budget, whichever budget (time or tokens) will be used
+up first; what is left of the time is reckoned in tokens, at the pace of the last minutes.  ``touch OUT/decay`` starts that last part at once.
 """
 
 from __future__ import annotations
@@ -14,48 +15,64 @@ import argparse
 import datetime as dt
 import json
 import os
+import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from model import Llama, Shape
 from muon import Optimizer
 from text import Row, batches, save_tokenizer, train_tokenizer
 
-STABLE = 0.75
-"""The share of the budget before the learning rate falls."""
-
 
 @dataclass
 class Budget:
-    """How much of the training is done."""
+    """How much of the training is done, in tokens: the time left counts for the tokens that it is good for."""
 
     minutes: float
     tokens: float
     decay: Path
     start: float
+    stable: float
     seen: int = 0
+    done: float = 0.0
+    marks: deque[tuple[float, int]] = field(default_factory=deque)
 
     def progress(self) -> float:
-        """Return the share that is done, from 0 to 1."""
+        """Return the share that is done, from 0 to 1; it never falls."""
+        if not self.seen:
+            return 0.0
         elapsed = (time.time() - self.start) / 60
+        pace = self._pace(elapsed)
         if self.decay.exists():
             self.decay.unlink()
-            self.minutes = min(self.minutes, elapsed / STABLE)
-        return min(1.0, max(elapsed / self.minutes, self.seen / self.tokens))
+            self.tokens = min(self.tokens, self.seen / self.stable)
+        total = min(self.tokens, self.seen + pace * max(0.0, self.minutes - elapsed))
+        self.done = max(self.done, self.seen / total)
+        return self.done
+
+    def _pace(self, elapsed: float) -> float:
+        """Return tokens a minute over the last five minutes."""
+        self.marks.append((elapsed, self.seen))
+        while self.marks[0][0] < elapsed - 5:
+            self.marks.popleft()
+        since, seen = self.marks[0] if len(self.marks) > 1 else (0.0, 0)
+        return (self.seen - seen) / (elapsed - since)
 
 
-def rate(progress: float, step: int) -> float:
+def rate(progress: float, step: int, options: argparse.Namespace) -> float:
     """Return the learning rate as a share of its peak."""
-    return min(1.0, (step + 1) / 100, (1 - progress) / (1 - STABLE))
+    share: float = min(1.0, (step + 1) / options.warm_up, (1 - progress) / (1 - options.stable))
+    return share
 
 
 def stream(
@@ -65,7 +82,7 @@ def stream(
     chunk = options.seed * 1_000_000 + rank
     while True:
         difficulty = min(1.0, 0.1 + state["progress"] / options.easy) if options.easy else 1.0
-        yield from batches(tokenizer, chunk, options.batch, options.context, difficulty)
+        yield from batches(tokenizer, chunk, options.batch, options.context, difficulty, wide=options.wide)
         chunk += options.processes
 
 
@@ -106,6 +123,8 @@ def work(rank: int, options: argparse.Namespace) -> None:
     )
     shape = Shape(context=options.context)
     model = Llama(shape)
+    if options.start:
+        model.load_state_dict(load_file(str(options.start / "model.safetensors")))
     names = [name for name, _ in model.named_parameters()]
     start = Optimizer(list(model.parameters()), embedding=model.model.embed_tokens.weight)
     model.bfloat16()
@@ -117,7 +136,7 @@ def work(rank: int, options: argparse.Namespace) -> None:
 def loop(rank: int, options: argparse.Namespace, model: Llama, optimizer: Optimizer, names: list[str]) -> None:
     """Learn until the budget is used up."""
     tokenizer = Tokenizer.from_file(str(options.out / "tokenizer.json"))
-    budget = Budget(options.minutes, options.tokens, options.out / "decay", time.time())
+    budget = Budget(options.minutes, options.tokens, options.out / "decay", time.time(), options.stable)
     state = {"progress": 0.0}
     source = stream(options, tokenizer, rank, state)
     step, saved, shown = 0, time.time(), (time.time(), 0)
@@ -128,11 +147,10 @@ def loop(rank: int, options: argparse.Namespace, model: Llama, optimizer: Optimi
             loss, more = loss_of(model, rows)
             (loss * 0.01).backward()
             total, weight, count = total + loss.detach(), weight + more, count + sum(len(ids) for ids, _ in rows)
-        news = [float(total), weight, count, budget.progress() if rank == 0 else 0.0]
-        gradients, news = exchange(model, news)
+        gradients, news = exchange(model, [float(total), weight, count, budget.progress() if rank == 0 else 0.0])
         budget.seen += int(news[2])
         state["progress"] = news[3]
-        share = rate(state["progress"], step)
+        share = rate(state["progress"], step, options)
         optimizer.step(gradients, matrix_rate=options.matrix_rate * share, vector_rate=options.vector_rate * share)
         step += 1
         if rank == 0 and step % options.show == 0:
@@ -167,6 +185,8 @@ def options_from(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="folder for the checkpoint")
     parser.add_argument("--minutes", type=float, default=1e9, help="time budget")
     parser.add_argument("--tokens", type=float, default=1e15, help="token budget")
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint, with its tokenizer")
+    parser.add_argument("--wide", action="store_true", help="learn from the many more wordings of the second phase")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--batch", type=int, default=2048, help="tokens of one forward pass")
@@ -174,6 +194,8 @@ def options_from(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--matrix-rate", type=float, default=0.02)
     parser.add_argument("--vector-rate", type=float, default=3e-3)
+    parser.add_argument("--stable", type=float, default=0.75, help="the share of the budget before the rate falls")
+    parser.add_argument("--warm-up", type=int, default=100, help="steps until the rate is at its peak")
     parser.add_argument("--easy", type=float, default=0.25, help="the share of the budget over which passages grow")
     parser.add_argument("--save-minutes", type=float, default=5.0)
     parser.add_argument("--show", type=int, default=20, help="print a line every so many steps")
@@ -186,7 +208,11 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in ("meet", "pids", "decay"):
         (options.out / name).unlink(missing_ok=True)
-    save_tokenizer(train_tokenizer(options.seed, Shape().vocab), options.out, options.context)
+    if options.start:
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(options.start / name, options.out)
+    else:
+        save_tokenizer(train_tokenizer(options.seed, Shape().vocab), options.out, options.context)
     mp.start_processes(work, (options,), options.processes, start_method="spawn")
 
 

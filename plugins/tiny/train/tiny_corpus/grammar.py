@@ -11,14 +11,20 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 _REGULAR = (
-    "look jump walk play wait live follow help love like watch chase visit call open laugh smile listen talk work"
+    "look jump walk play wait live follow help love like watch chase visit call open laugh smile listen talk work "
+    "greet invite touch pull trust paint save shout dream cook turn climb care travel return move rest stay show"
 )
 _TABLE = (
     "be/is/was/are/were have/has/had run/runs/ran see/sees/saw meet/meets/met find/finds/found hear/hears/heard "
     "say/says/said ask/asks/asked go/goes/went eat/eats/ate sleep/sleeps/slept sit/sits/sat wake/wakes/woke "
     "give/gives/gave come/comes/came take/takes/took feel/feels/felt begin/begins/began share/shares/shared "
     "bring/brings/brought tell/tells/told think/thinks/thought stop/stops/stopped dance/dances/danced "
-    "carry/carries/carried thank/thanks/thanked forget/forgets/forgot become/becomes/became want/wants/wanted need/needs/needed"
+    "carry/carries/carried thank/thanks/thanked forget/forgets/forgot become/becomes/became want/wants/wanted need/needs/needed "
+    "teach/teaches/taught push/pushes/pushed kiss/kisses/kissed know/knows/knew feed/feeds/fed wash/washes/washed "
+    "draw/draws/drew miss/misses/missed hug/hugs/hugged lead/leads/led catch/catches/caught hate/hates/hated sing/sings/sang "
+    "stand/stands/stood hide/hides/hid lie/lies/lay fly/flies/flew swim/swims/swam write/writes/wrote speak/speaks/spoke "
+    "fall/falls/fell hurry/hurries/hurried drive/drives/drove ride/rides/rode read/reads/read break/breaks/broke "
+    "lose/loses/lost buy/buys/bought"
 )
 
 

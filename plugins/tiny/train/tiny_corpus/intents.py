@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from .rewordings import reword
 from .split import Wordings, wordings
 
 
@@ -9,7 +12,7 @@ def _intent(answer: str, train: str, held: str) -> tuple[str, Wordings]:
     return answer, wordings(train, held)
 
 
-INTENTS = {
+_INTENTS = {
     "greeting": _intent(
         "Hello! I am tiny, a small language model. How can I help you?",
         """
@@ -262,6 +265,9 @@ INTENTS = {
         """,
         "Tell me how to start\nWhich command generates text?\nPlease show me how to use llmos",
     ),
+}
+INTENTS = {
+    name: (answer, replace(choices, more=reword(name, choices.held))) for name, (answer, choices) in _INTENTS.items()
 }
 
 INTENTS_ZH = {

@@ -46,6 +46,9 @@ TRAINING: tuple[tuple[float, Maker], ...] = (
 )
 """How often each kind of text comes in training, as weights."""
 
+WIDE = (24, 7, 1, 1, 4, 6, 6, 1, 1, 4, 3, 3, 4, 36, 1)
+"""The same for a wide training, whose new texts are those of conversations and stories."""
+
 SYSTEM = (
     "You are a helpful assistant.",
     "You are tiny.",
@@ -65,14 +68,16 @@ def _conversation(draw: Draw, makers: list[Maker], length: int) -> Example:
     return Example("conversation", turns)
 
 
-def training(seed: int, difficulty: float = 1.0) -> Iterator[Example]:
-    """Yield training texts for ever; the same seed and difficulty give the same texts."""
-    draw = Draw(random.Random(seed), Split.TRAIN, difficulty)
-    weights = [weight for weight, _ in TRAINING]
+def training(seed: int, difficulty: float = 1.0, *, wide: bool = False) -> Iterator[Example]:
+    """Yield training texts for ever; the same seed, difficulty and width give the same texts."""
+    draw = Draw(random.Random(seed), Split.TRAIN, difficulty, wide)
+    weights = WIDE if wide else [weight for weight, _ in TRAINING]
     makers = [maker for _, maker in TRAINING]
     while True:
         if draw.chance(0.03):
             chosen = draw.rng.choices(makers, weights, k=8)
+            if wide:
+                chosen.append(TASKS["chat-en"])  # a third of the others are stories, and eight of them hold no question
             example = _conversation(draw, chosen, draw.one((150, 150, 300, 600, 2000 if draw.chance(0.3) else 300)))
         else:
             example = draw.rng.choices(makers, weights)[0](draw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import chat, translation
+from . import chat, openings, translation
 from . import story_words as s
 from . import words as w
 from .example import Example
@@ -11,6 +11,7 @@ from .split import Draw, wordings
 
 _SYLLABLES = "ba be bo da do fa fi ga go ka ko la le lo ma mi mo na no pa po ra ri ro sa so ta ti to va vo wa zo tion ing er".split()
 _STRANGE = "{a} {b} {c}.|The {a} {b} is {c}.|{a} and {b}|My {a} is {b}.|The {a} {b}s the {c}.|We {a} the {b}.|{a}|In {a} there is {b}."
+_PAST = ("upon a time", "once", "long ago", "years ago", "yesterday")
 REQUEST = wordings(
     """
     (Tell me|Write|Tell) (a story|a short story) about a {A}.
@@ -18,6 +19,7 @@ REQUEST = wordings(
     (Tell me a story.|Write a story.|Tell a short story.)
     """,
     "Can you tell me a story about a {A}?\nI want a story about a {A}.",
+    openings.REQUEST,
 )
 
 
@@ -27,7 +29,11 @@ def _cast(draw: Draw) -> dict[str, str]:
     name, other = draw.some(w.NAMES, 2)
     slots = {k: draw.one(tuple(v)) for k, v in s.LISTS.items()}
     x, y, z = draw.some(s.ADJECTIVES, 3)
-    return slots | {"A": first, "B": second, "x": x, "y": y, "z": z, "N": name, "M": other, "he": w.pronoun(name)}
+    slots |= {"A": first, "B": second, "x": x, "y": y, "z": z, "N": name, "M": other, "he": w.pronoun(name)}
+    slots["child"] = "boy" if name in w.HE else "girl"
+    if draw.wide:
+        slots |= {slot: draw.one(words) for slot, words in openings.WORDS.items() if draw.chance(0.25)}
+    return slots
 
 
 def _repair(text: str) -> str:
@@ -64,7 +70,7 @@ def animal(draw: Draw) -> tuple[str, str]:
     """A story about one or two animals or people without a name."""
     cast, met, past = _cast(draw), draw.chance(0.6), draw.chance(0.5)
     opening = draw.wording(s.TWO if met else s.ONE)
-    past = past or "upon a time" in opening
+    past = past or any(word in opening for word in _PAST)
     return _repair(fill(opening, cast, past=past)), _write(_animal_plan(draw, met=met), cast, draw, past=past)
 
 
@@ -72,6 +78,7 @@ def named(draw: Draw) -> tuple[str, str]:
     """A story about somebody with a name."""
     cast, past = _cast(draw), draw.chance(0.5)
     opening = draw.wording(s.NAMED)
+    past = past or any(word in opening for word in _PAST)
     first, *rest = s.NAMED_PARTS
     plan = [draw.one(first[2:] if "{B}" in opening else first[:2])]
     plan += [draw.one(part) for part in rest if draw.chance(0.8)]
@@ -148,12 +155,14 @@ def spoken(draw: Draw) -> tuple[str, str]:
     return example.question, example.answer
 
 
-_MAKERS = (animal, named, article, first_person, strange, chinese, spoken), (10, 3, 4, 3, 4, 5, 2)
+_MAKERS = (animal, named, article, first_person, strange, chinese, spoken)
+_OFTEN = {False: (10, 3, 4, 3, 4, 5, 2), True: (16, 3, 1, 1, 2, 12, 1)}
+"""How often each kind of story comes, by whether the training is wide."""
 
 
 def story(draw: Draw) -> Example:
     """Raw text: an opening and its continuation."""
-    maker = draw.rng.choices(*_MAKERS)[0]
+    maker = draw.rng.choices(_MAKERS, _OFTEN[draw.wide])[0]
     opening, body = maker(draw)
     gap = "" if body[0] > "\u3000" else " "
     if maker in (strange, spoken):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from . import openings
 from . import words as w
-from .split import Wordings, wordings
+from .split import Wordings, lines, wordings
 
 CHARACTERS = (
     *(n.en for n in (*w.ANIMALS, *w.PEOPLE)),
@@ -74,6 +75,7 @@ TWO = wordings(
     in the {P} a {x} {A} <find> a {y} {B}.
     the {A} and the {x} {B} [live] near the {P}.
     """,
+    openings.TWO,
 )
 ONE = wordings(
     """
@@ -92,6 +94,7 @@ ONE = wordings(
     the {x} {A} <walk> to the {P}.
     a {A} <sit> in the {P}.
     """,
+    openings.ONE,
 )
 NAMED = wordings(
     """
@@ -103,6 +106,7 @@ NAMED = wordings(
     {N} and {M} [go] to the {P}.
     """,
     "{N} <walk> to the {P}.\none day {N} <find> a {x} {B}.",
+    openings.NAMED,
 )
 MEET = (
     "one day the {A} <meet> a {y} {B}.", "there the {A} <see> a {y} {B}.", "then a {y} {B} <come> to the {A}.",
@@ -224,6 +228,7 @@ ZH_TWO = Wordings(
         "{A}喜欢{B}。", "敏捷的棕色{A}跳过懒惰的{B}。", "{x}{A}跟着{B}。",
     ),
     ("{A}在{P}里找到了{y}{B}。", "一只{A}和一只{B}在{P}里。"),
+    lines(openings.ZH_TWO),
 )  # fmt: skip
 ZH_ONE = Wordings(
     (
@@ -235,6 +240,7 @@ ZH_ONE = Wordings(
         "你好，世界！",
     ),
     ("很久以前，有一只{x}{A}。", "在{P}里住着一只{x}{A}。"),
+    lines(openings.ZH_ONE),
 )
 ZH_PARTS = (
     ("有一天，{A}遇见了一只{y}{B}。", "{A}在那里看见了一只{y}{B}。"),
