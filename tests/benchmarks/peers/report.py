@@ -34,11 +34,10 @@ def print_tables(result: Comparison) -> None:
 
 def markdown(result: Comparison) -> str:
     """Return the figures and ratios as Markdown tables, misses and failures included."""
-    works = dict.fromkeys((one.work, one.title, one.unit) for one in result.measurements)
     names = [name for name in result.engines if any(one.engine == name for one in result.measurements)]
     lines = [f"| best format of each | {' | '.join(result.engines[name]['title'] for name in names)} |"]
     lines.append("|---" * (len(names) + 1) + "|")
-    for work, title, unit in works:
+    for work, title, unit in _works(result):
         cells = [_best_cell(result.of(work, name), unit) for name in names]
         lines.append(f"| {title}, {unit} | {' | '.join(cells)} |")
     lines += ["", "| ratio | ours | theirs | ratio | must be | |", "|---|---|---|---|---|---|"]
@@ -56,7 +55,7 @@ def plot(result: Comparison, path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - the same
 
-    works = list(dict.fromkeys((one.work, one.title, one.unit) for one in result.measurements))
+    works = _works(result)
     columns = 3
     rows = -(-len(works) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 3.2 * rows), squeeze=False, layout="constrained")
@@ -73,13 +72,22 @@ def plot(result: Comparison, path: Path) -> None:
     plt.close(figure)
 
 
+def _works(result: Comparison) -> list[tuple[str, str, str]]:
+    """Return name, title and unit of every work once: who did a part of it says so in a note."""
+    works: dict[str, tuple[str, str, str]] = {}
+    for one in result.measurements:
+        works.setdefault(one.work, (one.work, one.title, one.unit))
+    return list(works.values())
+
+
 def _best_cell(found: list[Measurement], unit: str) -> str:
     """Return an engine's best figure and its format; a note says what is special."""
     if not found:
         return "–"
     smallest = unit in ("s", "×", "%")
     one = (min if smallest else max)(found, key=lambda one: one.median)
-    return f"{one.median:,.3g} ({one.form}{'; ' if one.note else ''}{one.note})"
+    shown = f"{one.median:,.0f}" if one.median >= 1000 else f"{one.median:.3g}"
+    return f"{shown} ({one.form}{'; ' if one.note else ''}{one.note})"
 
 
 def _goal_cells(goal: Goal) -> tuple[str, ...]:
