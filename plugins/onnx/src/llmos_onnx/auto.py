@@ -113,9 +113,9 @@ def _best(found: list[Speeds]) -> Speeds:
     return Speeds(**{name: max(getattr(speeds, name) for speeds in found) for name in names})
 
 
-def measure(folder: Path, options: Mapping[str, Any] | None = None) -> Speeds:
-    """Load *folder* as the backend does, with *options* beside those of the measurement; return how fast it steps."""
-    with loaded(folder, options or {}) as executor:
+def measure(folder: Path) -> Speeds:
+    """Load *folder* as the backend does, and return how fast its steps are."""
+    with loaded(folder, {}) as executor:
         return speeds(executor)
 
 
