@@ -14,20 +14,16 @@ from llmos import user_home
 from llmos_kernel.contracts import Backend, Footprint, ModelSpec, StepExecutor
 from llmos_kernel.errors import ModelUnavailable
 from llmos_kernel.hookspecs import hookimpl
-from llmos_onnx.counts import Counts
-from llmos_onnx.executor import OnnxExecutor, Parts
+from llmos_onnx.assembly import assemble, control_ids, footprint, pool_size
 from llmos_onnx.fields import Fields, refusal
 from llmos_onnx.folder import ModelFolder, open_folder, read_manifest
-from llmos_onnx.grammar import Grammars
 from llmos_onnx.invariance import rows_are_alone
 from llmos_onnx.layouts import imported_layout
 from llmos_onnx.manifest import Manifest
-from llmos_onnx.pool import KvPool, PoolSize, token_bytes
+from llmos_onnx.pool import KvPool
 from llmos_onnx.profile import Profile, cores, read_profile
-from llmos_onnx.prompts import Prompts
 from llmos_onnx.providers import CPU, doctor, runs_on, runtime, session_options
-from llmos_onnx.session import Runner
-from llmos_onnx.template import ChatTemplate
+from llmos_onnx.session import NativeWiring, Runner
 from llmos_onnx.text import Codec
 
 if TYPE_CHECKING:
@@ -36,12 +32,7 @@ if TYPE_CHECKING:
 
 api = 1
 
-_SLOTS: Final = 16
-_CONTEXT: Final = 4096
 _KV_BYTES: Final = 1 << 30
-_FEWEST_SLOTS: Final = 4
-_STEP_TOKENS: Final = 256
-_FLOAT_BYTES: Final = 4
 
 
 @hookimpl
@@ -107,43 +98,34 @@ class OnnxBackend(Backend):
         if layout is not None:
             return layout.measure(_path(spec), options, model=spec.name)
         manifest = read_manifest(_path(spec))
-        size = pool_size(manifest, options, model=spec.name)
-        weights = sum(entry.size for entry in manifest.files.values())
-        logits = 2 * size.slots * manifest.shape.vocab * _FLOAT_BYTES
-        return Footprint("cpu", weights + size.nbytes + logits)
+        size = pool_size(manifest.shape, manifest.kv, options, model=spec.name)
+        return footprint(sum(entry.size for entry in manifest.files.values()), size, manifest.vocab)
 
     def load(self, spec: ModelSpec) -> StepExecutor:
         """Read, verify and load the folder at ``spec.path``."""
         layout = imported_layout(_path(spec))
         if layout is not None:
-            options = self._options(spec)
-            asked = attrs.evolve(options, threads=options.threads or cores())
-            return layout.load(_path(spec), asked, model=spec.name)
+            return layout.load(_path(spec), self._options(spec), model=spec.name)
         ort = runtime(spec.name)
         options = self._options(spec, profile := self._profile(spec, ort.__version__))
         folder = open_folder(_path(spec))
         manifest = folder.manifest
-        size = pool_size(manifest, options, model=spec.name)
-        special = [id for id in (*manifest.tokens.eos, manifest.tokens.bos, manifest.tokens.pad) if id is not None]
+        size = pool_size(manifest.shape, manifest.kv, options, model=spec.name)
         options = attrs.evolve(options, threads=options.threads or min(cores(), manifest.shape.heads))
         with ThreadPoolExecutor(1, "llmos-onnx-load") as beside:  # the tokenizer takes as long as the session
             starting = beside.submit(_session, ort, folder, options, model=spec.name)
-            codec = Codec(folder.tokenizer, model=spec.name, control=special)
+            codec = Codec(folder.tokenizer, model=spec.name, control=control_ids(manifest))
             session = starting.result()
-        template = ChatTemplate.of(manifest, codec, model=spec.name)
-        pool, counts = KvPool(manifest.shape, size, manifest.kv), Counts()
-        parts = Parts(
-            manifest=manifest,
-            codec=codec,
-            prompts=Prompts(manifest, codec, template, size.context),
-            grammars=Grammars(codec.marked_json, manifest.shape.vocab, manifest.tokens.eos or codec.any_control),
-            pool=pool,
-            runner=Runner(session, ort.RunOptions(), pool, manifest.shape.vocab, counts),
-            counts=counts,
-            step_tokens=max(options.step_tokens or _STEP_TOKENS, size.slots),
+        pool = KvPool(manifest.shape, size, manifest.kv)
+        return assemble(
+            manifest,
+            codec,
+            Runner(session, ort.RunOptions(), NativeWiring(session), pool, manifest.vocab),
+            pool,
+            step_tokens=options.step_tokens,
             facts={**_facts(manifest, session, options, ort), "tuned": profile is not None},
+            model=spec.name,
         )
-        return OnnxExecutor(parts)
 
     def doctor(self) -> Mapping[str, Any]:
         """Return the runtime's distributions and version, and whether each provider really runs."""
@@ -159,22 +141,6 @@ class OnnxBackend(Backend):
 
     def _profile(self, spec: ModelSpec, runtime: str) -> Profile | None:
         return read_profile(user_home(), read_manifest(_path(spec)), runtime)
-
-
-def pool_size(manifest: Manifest, options: Options, *, model: str) -> PoolSize:
-    """Return the KV pool for *options*; raise `ModelUnavailable` where not even one sequence fits ``kv_bytes``."""
-    per_token = token_bytes(manifest.shape, manifest.kv)
-    if options.context > manifest.shape.context:
-        raise refusal(model, "options: context", options.context, f"at most the model's, {manifest.shape.context}")
-    fitting = options.kv_bytes // per_token // (options.slots or _FEWEST_SLOTS)
-    context = options.context or min(manifest.shape.context, _CONTEXT, max(fitting, 2))
-    most = options.kv_bytes // (per_token * context)
-    if most < max(options.slots, 1):
-        need = per_token * context * max(options.slots, 1)
-        expected = f"at least {need} bytes for {max(options.slots, 1)} x {context} tokens, or fewer slots or context"
-        raise refusal(model, "options: kv_bytes", options.kv_bytes, expected)
-    slots = options.slots or min(_SLOTS, most)
-    return PoolSize(slots, context, slots * context * per_token)
 
 
 def _session(ort: ModuleType, folder: ModelFolder, wanted: Options, *, model: str) -> onnxruntime.InferenceSession:

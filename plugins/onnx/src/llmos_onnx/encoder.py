@@ -24,6 +24,7 @@ from llmos_onnx.imported_check import FLOAT, INTEGERS, UINT8, Port
 from llmos_onnx.imported_folder import Contract, open_imported, open_session, read_imported
 from llmos_onnx.manifest import GRAPH
 from llmos_onnx.pooling import pool, probabilities
+from llmos_onnx.profile import cores
 from llmos_onnx.providers import runs_on, runtime
 from llmos_onnx.sampling import check_tokens
 from llmos_onnx.text import Codec
@@ -76,7 +77,8 @@ class EncoderLayout:
         folder = open_imported(path, {GRAPH: contract(_facts(manifest))})
         manifest, ort, counts = folder.manifest, runtime(model), Counts()
         context = options.context or manifest.context
-        session = open_session(ort, folder, GRAPH, options.threads, model=model)
+        threads = options.threads or cores()
+        session = open_session(ort, folder, GRAPH, threads, model=model)
         executor = EncoderExecutor(
             manifest=manifest,
             codec=Codec(folder.tokenizer, model=model, plain_unknown=True),
@@ -92,7 +94,7 @@ class EncoderLayout:
                 "exporter": manifest.exporter,
                 "provider": runs_on(session),
                 "runtime": ort.__version__,
-                "threads": options.threads,
+                "threads": threads,
             },
         )
         executor.try_it()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from llmos_kernel.api import Task
     from llmos_onnx.counts import Counts
     from llmos_onnx.grammar import Grammars
-    from llmos_onnx.manifest import Manifest
+    from llmos_onnx.manifest import Decodes
     from llmos_onnx.pool import KvPool
     from llmos_onnx.prompts import Prompts
     from llmos_onnx.sampler import LogProb
@@ -44,15 +44,13 @@ if TYPE_CHECKING:
 
 KINDS = ("generate", "chat", "tokenize", "detokenize")
 """Task kinds that the executor serves."""
-# First prompts are padded to the longest of their group by at most this share of it.
-_MOST_PADDING = 1 / 8
 
 
 @attrs.frozen(eq=False)
 class Parts:
     """What an executor is made of."""
 
-    manifest: Manifest
+    manifest: Decodes
     codec: Codec
     prompts: Prompts
     grammars: Grammars
@@ -70,12 +68,11 @@ class OnnxExecutor(StepExecutor):
     """A loaded model folder."""
 
     def __init__(self, parts: Parts) -> None:
-        shape = parts.manifest.shape
         self._parts = parts
         self._pool = parts.pool
         self._places = Places(parts.pool)
         self._runner = parts.runner
-        self._sampler = Sampler(parts.pool.size.slots, shape.vocab)
+        self._sampler = Sampler(parts.pool.size.slots, parts.manifest.vocab)
         self._columns = np.zeros(parts.pool.size.slots, COLUMNS)
         self._sequences: dict[int, Sequence] = {}
         self._counts = parts.counts
@@ -111,7 +108,7 @@ class OnnxExecutor(StepExecutor):
             raise InvalidArgument(f"kind must be {expected}", field="kind", value=task.kind, expected=expected)
         manifest, ids = self._parts.manifest, prompts.encode(task)
         context = task.target if isinstance(task.target, int) else None
-        room, vocab = self._room(context, ids), manifest.shape.vocab
+        room, vocab = self._room(context, ids), manifest.vocab
         params = read_params(task.params, defaults=manifest.generation, room=room, vocab=vocab)
         matcher = self._parts.grammars.matcher(params.constraint) if params.constraint else None
         prompt = Prompt.of(ids, tenant, context)
@@ -292,7 +289,7 @@ class OnnxExecutor(StepExecutor):
         if self._length(last) or self._length(sequence) or _slot(last) + 1 != _slot(sequence):
             return False
         lengths = [tokens, *(count for _, count in group)]
-        return max(lengths) - min(lengths) <= max(lengths) * _MOST_PADDING
+        return max(lengths) - min(lengths) <= max(lengths) * self._runner.padding
 
     def _prefill(self, group: list[tuple[Sequence, int]], results: dict[int, Result]) -> bool:
         """Run one chunk of each sequence of *group*; return False if it was cut short.

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
@@ -112,6 +112,30 @@ class Speeds:
         return cls(**{name.name: fields.number(name.name, 1e-9, 1e12) for name in attrs.fields(cls)})
 
 
+class Decodes(Protocol):
+    """What the engine asks of a manifest, whatever the folder's layout."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    @property
+    def vocab(self) -> int:
+        """How many token ids there are, and logits per position."""
+
+    @property
+    def tokens(self) -> SpecialTokens:
+        """The token ids that have a meaning of their own."""
+
+    @property
+    def generation(self) -> Generation:
+        """The sampling that the model's makers recommend."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """Jinja source; None for a model without a chat form."""
+
+
 def _frozen_speeds(speeds: Mapping[str, Speeds]) -> Mapping[str, Speeds]:
     return MappingProxyType(dict(speeds))
 
@@ -157,6 +181,11 @@ class Manifest:
     def architecture(self) -> str:
         """The decoder's family: ``llama``, ``mistral``, ``qwen2`` or ``qwen3``."""
         return self.shape.architecture
+
+    @property
+    def vocab(self) -> int:
+        """How many token ids there are, and logits per position."""
+        return self.shape.vocab
 
     def to_json(self) -> bytes:
         """Return the bytes of ``llmos.json``; `from_json` is the inverse."""

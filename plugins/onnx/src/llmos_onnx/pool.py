@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import numpy as np
@@ -28,10 +28,24 @@ from llmos_kernel.errors import KernelBug
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from llmos_onnx.shape import Shape
+
+class CacheShape(Protocol):
+    """The sizes of a decoder's key and value cache."""
+
+    @property
+    def layers(self) -> int:
+        """Layers with keys and values of their own."""
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys, and of values."""
+
+    @property
+    def head_dim(self) -> int:
+        """Numbers per head and position."""
 
 
-def token_bytes(shape: Shape, kv: str = "float32") -> int:
+def token_bytes(shape: CacheShape, kv: str = "float32") -> int:
     """Return the bytes of cache that one token takes: keys and values of every layer, each of the numpy type *kv*."""
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * np.dtype(kv).itemsize
 
@@ -53,7 +67,7 @@ class KvPool:
     not when the pool is made.
     """
 
-    def __init__(self, shape: Shape, size: PoolSize, kv: str = "float32") -> None:
+    def __init__(self, shape: CacheShape, size: PoolSize, kv: str = "float32") -> None:
         self.size = size
         self.row_shape = (shape.kv_heads, size.context, shape.head_dim)
         self.dtype: np.dtype[Any] = np.dtype(kv)

@@ -9,7 +9,7 @@ from llmos_onnx.sampling import check_tokens
 
 if TYPE_CHECKING:
     from llmos_kernel.api import Task
-    from llmos_onnx.manifest import Manifest
+    from llmos_onnx.manifest import Decodes
     from llmos_onnx.template import ChatTemplate
     from llmos_onnx.text import Codec
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Prompts:
     """Encodes the inputs of tasks for one model.  Safe to use from several threads at once."""
 
-    def __init__(self, manifest: Manifest, codec: Codec, template: ChatTemplate | None, context: int) -> None:
+    def __init__(self, manifest: Decodes, codec: Codec, template: ChatTemplate | None, context: int) -> None:
         self._manifest = manifest
         self._codec = codec
         self._template = template
@@ -58,7 +58,7 @@ class Prompts:
     def _ids(self, value: object) -> list[int]:
         if not isinstance(value, list | tuple):
             raise InvalidArgument.of("input", value, "a string or a list of token ids")
-        return check_tokens("input", value, self._manifest.shape.vocab)
+        return check_tokens("input", value, self._manifest.vocab)
 
     def _chat(self, value: object) -> list[int]:
         messages = check_messages(value)

@@ -1,30 +1,37 @@
-"""Running the decoder graph: inputs, bindings and the cache, without copies.
+"""Running a decoder graph: inputs, bindings and the cache, without copies.
 
 Binding a value costs tens of microseconds and a graph has four or more per layer, so a binding is made once per
 (first slot, rows, tokens per row) and kept.  Its small inputs are arrays that stay bound and are written in place
 before each run.  The cache is bound to the same memory as input and as output, so it grows in place.
+
+What a graph calls its inputs and outputs, and how it is told its rows' lengths, is a `Wiring`: `NativeWiring` here for
+the contract of `llmos_onnx.graph`, others beside their layouts.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import numpy as np
 
 from llmos_kernel.errors import KernelBug
+from llmos_onnx.counts import Counts
+from llmos_onnx.graph import cache_names
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import onnxruntime as ort
 
-    from llmos_onnx.counts import Counts
     from llmos_onnx.pool import KvPool
 
 _KEPT_BINDINGS = 128
 _ZERO_POINT = 128
+MOST_PADDING: Final = 1 / 8
+"""First prompts are padded to the longest of their run by at most this share of it."""
 
 
 @attrs.frozen(eq=False)
@@ -35,31 +42,94 @@ class Batch:
     """Token ids ``[rows, tokens]``."""
     lengths: npt.NDArray[np.int32]
     """Tokens of each row after the run, minus one: ``[rows]``."""
-    total: npt.NDArray[np.int32]
-    """The longest row after the run: a scalar."""
     last: npt.NDArray[np.int64]
     """Which of the rows * tokens positions get logits: ``[rows]``, one per row."""
     logits: npt.NDArray[np.float32]
     """``[rows, vocab]``, valid until the next run."""
     binding: Any
-    kept: tuple[npt.NDArray[Any], ...] = ()
-    """Other bound arrays, kept alive."""
+    more: dict[str, npt.NDArray[Any]] = attrs.field(factory=dict)
+    """Other arrays that its wiring has bound, by name."""
+
+    def bind(self, name: str, array: npt.NDArray[Any], shape: Sequence[int] | None = None) -> None:
+        """Bind the input *name* to the memory of *array*, which must stay; read as *shape* where one is given."""
+        self.binding.bind_input(name, "cpu", 0, array.dtype, array.shape if shape is None else shape, array.ctypes.data)
+
+    def bind_logits(self, name: str, array: npt.NDArray[Any], shape: Sequence[int]) -> None:
+        """Let the output *name* of *shape* be written to the memory of *array*, which must stay."""
+        self.binding.bind_output(name, "cpu", 0, array.dtype, shape, array.ctypes.data)
+
+
+class Wiring(Protocol):
+    """How the inputs and outputs of one kind of decoder graph are called, and how it is told its rows' lengths."""
+
+    @property
+    def cache(self) -> Sequence[tuple[str, str]]:
+        """The names of past and present: layer 0 keys, layer 0 values, layer 1 keys, ..."""
+
+    @property
+    def padding(self) -> float:
+        """First prompts may be padded to the longest of their run by this share of it."""
+
+    def bind(self, batch: Batch) -> None:
+        """Bind what stays bound of a new *batch*."""
+
+    def feed(self, batch: Batch, longest: int) -> None:
+        """Before each run: give the graph the lengths of *batch*, the greatest of which is *longest*."""
+
+    def read(self, batch: Batch) -> None:
+        """After each run: let ``batch.logits`` hold the logits of the positions ``batch.last``."""
+
+
+class NativeWiring:
+    """The contract of `llmos_onnx.graph`."""
+
+    padding = MOST_PADDING
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._inputs = {value.name for value in session.get_inputs()}
+        layers = sum(name.endswith("_k") and name.startswith("past_") for name in self._inputs)
+        names = [cache_names(layer) for layer in range(layers)]
+        self.cache = [pair for k, v, new_k, new_v in names for pair in ((k, new_k), (v, new_v))]
+
+    def bind(self, batch: Batch) -> None:
+        """Bind everything: all of it is written in place."""
+        rows, tokens = batch.ids.shape
+        batch.more["total"] = np.zeros((), np.int32)
+        batch.more["zp_rows"] = np.full(rows * tokens, _ZERO_POINT, np.uint8)
+        batch.more["zp_last"] = np.full(rows, _ZERO_POINT, np.uint8)
+        values = {"input_ids": batch.ids, "seqlens_k": batch.lengths, "last_index": batch.last, **batch.more}
+        for name, array in values.items():
+            if name in self._inputs:
+                batch.bind(name, array)
+        batch.bind_logits("logits", batch.logits, batch.logits.shape)
+
+    def feed(self, batch: Batch, longest: int) -> None:
+        """Write the greatest length."""
+        batch.more["total"][...] = longest
+
+    def read(self, batch: Batch) -> None:
+        """Do nothing: the graph gives logits for ``batch.last`` only, and writes them in place."""
 
 
 class Runner:
     """One ONNX Runtime session over one KV pool."""
 
     def __init__(
-        self, session: ort.InferenceSession, options: ort.RunOptions, pool: KvPool, vocab: int, counts: Counts
+        self, session: ort.InferenceSession, options: ort.RunOptions, wiring: Wiring, pool: KvPool, vocab: int
     ) -> None:
         self._session = session
-        self._counts = counts
+        self.counts = Counts()
+        """What was done so far."""
         self._pool = pool
+        self._wiring = wiring
         self._batches: OrderedDict[tuple[int, int, int], Batch] = OrderedDict()
         self._logits = np.zeros((pool.size.slots, vocab), np.float32)
-        self._inputs = {value.name for value in session.get_inputs()}
-        self._layers = sum(name.endswith("_k") and name.startswith("past_") for name in self._inputs)
         self._options = options
+
+    @property
+    def padding(self) -> float:
+        """First prompts may be padded to the longest of their run by this share of it."""
+        return self._wiring.padding
 
     def batch(self, first: int, rows: int, tokens: int) -> Batch:
         """Return the inputs for *rows* adjacent slots from *first* on, *tokens* tokens each."""
@@ -82,8 +152,8 @@ class Runner:
         longest = int(batch.lengths.max()) + 1
         if not tokens <= longest <= self._pool.size.context or int(batch.lengths.min()) < 0:
             raise KernelBug("lengths of a run do not fit", rows=rows, tokens=tokens, lengths=batch.lengths.tolist())
-        batch.total[...] = longest
-        self._counts.runs += 1
+        self._wiring.feed(batch, longest)
+        self.counts.runs += 1
         begun = time.perf_counter()
         try:
             self._session.run_with_iobinding(batch.binding, self._options)
@@ -92,7 +162,8 @@ class Runner:
                 return False
             raise
         finally:
-            self._counts.run_seconds += time.perf_counter() - begun
+            self.counts.run_seconds += time.perf_counter() - begun
+        self._wiring.read(batch)
         return True
 
     def terminate(self) -> None:
@@ -108,32 +179,16 @@ class Runner:
         """Bind a batch; *rows* and *tokens* are at least 1 (an empty batch kills the process)."""
         if not (rows >= 1 and tokens >= 1 and first >= 0 and first + rows <= self._pool.size.slots):
             raise KernelBug("impossible batch", first=first, rows=rows, tokens=tokens)
-        binding = self._session.io_binding()
-        zero_points = [np.full(rows * tokens, _ZERO_POINT, np.uint8), np.full(rows, _ZERO_POINT, np.uint8)]
         batch = Batch(
             ids=np.zeros((rows, tokens), np.int64),
             lengths=np.zeros(rows, np.int32),
-            total=np.zeros((), np.int32),
             last=np.arange(rows, dtype=np.int64) * tokens + tokens - 1,
             logits=self._logits[:rows],
-            binding=binding,
-            kept=tuple(zero_points),
+            binding=self._session.io_binding(),
         )
-        values: dict[str, npt.NDArray[Any]] = {
-            "input_ids": batch.ids, "seqlens_k": batch.lengths, "total": batch.total, "last_index": batch.last,
-            "zp_rows": zero_points[0], "zp_last": zero_points[1],
-        }  # fmt: skip
-        for name, array in values.items():
-            if name in self._inputs:
-                binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        logits = batch.logits
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        self._bind_cache(binding, first, rows)
-        return batch
-
-    def _bind_cache(self, binding: Any, first: int, rows: int) -> None:  # noqa: ANN401 - the runtime's own type
+        self._wiring.bind(batch)
         shape, dtype = (rows, *self._pool.row_shape), self._pool.dtype
-        names = (f"{layer}_{part}" for layer in range(self._layers) for part in "kv")
-        for name, pointer in zip(names, self._pool.pointers(first), strict=True):
-            binding.bind_input(f"past_{name}", "cpu", 0, dtype, shape, pointer)
-            binding.bind_output(f"present_{name}", "cpu", 0, dtype, shape, pointer)
+        for (past, present), pointer in zip(self._wiring.cache, self._pool.pointers(first), strict=True):
+            batch.binding.bind_input(past, "cpu", 0, dtype, shape, pointer)
+            batch.binding.bind_output(present, "cpu", 0, dtype, shape, pointer)
+        return batch

@@ -27,7 +27,7 @@ from llmos_onnx.sandbox import ConversationRefused, TemplateRefused, compile_tem
 if TYPE_CHECKING:
     import jinja2
 
-    from llmos_onnx.manifest import Manifest
+    from llmos_onnx.manifest import Decodes
     from llmos_onnx.text import Codec
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -60,7 +60,7 @@ class ChatTemplate:
             self._broken = error
 
     @classmethod
-    def of(cls, manifest: Manifest, codec: Codec, *, model: str) -> ChatTemplate | None:
+    def of(cls, manifest: Decodes, codec: Codec, *, model: str) -> ChatTemplate | None:
         """Return the template of a model folder, or None where it has none."""
         if manifest.chat_template is None:
             return None
