@@ -16,6 +16,7 @@ import pytest
 
 from llmos.testing import EchoBackend
 from llmos.cli.export import show_progress
+from llmos_kernel import Handle
 from llmos_kernel.errors import KernelBug, OutOfMemory, PluginFailed
 from sdk.tests.cli import CommandLine
 
@@ -316,6 +317,18 @@ def test_chat_survives_mistakes(llmos: CommandLine, echo: EchoBackend) -> None:
 
     assert (0, True, True) == (done.code, "error: odd" in done.err, "two\n" in done.out)
     assert 1 == len(echo.executors[0].tasks[-1].input)
+
+
+@pytest.mark.parametrize(("kept", "kind"), [(10, int), (0, Handle)])
+def test_chat_keeps_its_cache_where_the_model_can(llmos: CommandLine, echo: EchoBackend, kept: int, kind: type) -> None:
+    """A model that keeps contexts is given one for the whole chat; another gets each turn as it is."""
+    echo._limits["kept"] = kept
+    done = llmos("chat", stdin=b"one\ntwo\n")
+    targets = [task.target for task in echo.executors[0].tasks]
+
+    assert (0, "one\ntwo\n") == (done.code, done.out)
+    assert [True, True] == [isinstance(target, kind) for target in targets]
+    assert targets[0] == targets[1]
 
 
 @contextmanager

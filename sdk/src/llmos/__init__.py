@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmos._aclient import AsyncClient, AsyncModel
     from llmos._calls import call, call_async
     from llmos._client import Client, Model
+    from llmos._conversation import AsyncConversation, Conversation
     from llmos._llmos import LLMOS, load_model
     from llmos._models import ModelInfo
     from llmos._requests import Messages, Options
@@ -30,6 +31,7 @@ _HOMES = {
     "_aclient": ("AsyncClient", "AsyncModel"),
     "_calls": ("call", "call_async"),
     "_client": ("Client", "Model"),
+    "_conversation": ("AsyncConversation", "Conversation"),
     "_llmos": ("LLMOS", "load_model"),
     "_models": ("ModelInfo",),
     "_requests": ("Messages", "Options"),
@@ -43,9 +45,11 @@ _HOME_OF = {name: f"llmos.{home}" for home, names in _HOMES.items() for name in 
 __all__ = [
     "LLMOS",
     "AsyncClient",
+    "AsyncConversation",
     "AsyncModel",
     "AsyncStream",
     "Client",
+    "Conversation",
     "Messages",
     "Model",
     "ModelInfo",

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
+from llmos._conversation import Conversation
 from llmos._default import lease_kernel
 from llmos._models import ModelInfo, ModelRequests, control_message, folder_spec, note_alias
 from llmos._requests import Messages, Options, Request, call_request, repeated
@@ -161,6 +162,18 @@ class Model(ModelRequests):
     def chat_stream(self, messages: str | Messages, *, system: str | None = None, **options: Unpack[Options]) -> Stream:
         """Answer a conversation, piece by piece."""
         return self._runner.stream(self._chat(messages, system, options, stream=True), self.name)
+
+    def conversation(
+        self, *, system: str | None = None, messages: Messages = (), tokens: int | None = None,
+        timeout: float | None = None,
+    ) -> Conversation:  # fmt: skip
+        """Begin a conversation, whose cache is kept between turns in a context of *tokens*.
+
+        The context is charged to this client's budget until the conversation is closed.  By default it is as long as
+        the model's own; 0 is none, for models that keep none.  *system* is what the model is told first, *messages*
+        what was said earlier.
+        """
+        return Conversation(self._runner, self.name, system, messages, tokens, timeout)
 
     @overload
     def embed(self, text: str, *, truncate: bool = False, timeout: float | None = None) -> list[float]: ...

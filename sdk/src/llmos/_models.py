@@ -69,6 +69,20 @@ class ModelInfo:
         """Whether the model only shows that everything works."""
         return DEMONSTRATION in (*self.capabilities, *self.description.lower().split())
 
+    @property
+    def keeps_contexts(self) -> bool:
+        """Whether the model is loaded and can keep a conversation's cache between turns (`Model.conversation`)."""
+        return "contexts" in self._executor
+
+    @property
+    def longest_context(self) -> int:
+        """Most tokens of one sequence, as the loaded model was set up; 0 where that is unknown."""
+        return int(self._executor.get("context", 0))
+
+    @property
+    def _executor(self) -> Mapping[str, Any]:
+        return self.details.get("executor") or {}
+
 
 class ModelRequests:
     """What the two kinds of model share: their name, their handle, and how arguments become requests."""

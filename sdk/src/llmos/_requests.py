@@ -132,6 +132,14 @@ def messages(value: str | Messages, system: str | None = None) -> list[dict[str,
     return found
 
 
+def opening(system: str | None, earlier: Messages) -> list[dict[str, Any]]:
+    """Return what a conversation begins with: *system*, if there is one, and what was said *earlier*."""
+    check_type("system", system, (str, type(None)), "a string")
+    found: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
+    check_type("messages", earlier, Sequence, "a list of messages")
+    return found + (messages(list(earlier)) if earlier else [])
+
+
 def encoder_input(value: object) -> str | list[str]:
     """Return *value* if it is a string or a pair of them."""
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class _Dropped:
-    """What both runners share: the tasks of streams that nobody closed."""
+    """What both runners share: the tasks of streams and the contexts of conversations that nobody closed."""
 
     def __init__(self) -> None:
-        self.dropped: deque[TaskHandle] = deque()
-        """Noted by the finalizers of streams that were collected before they were closed."""
+        self.dropped: deque[Handle] = deque()
+        """Noted by the finalizers of those that were collected before they were closed."""
 
     def _sweep(self) -> None:
-        """Cancel what was dropped."""
+        """Cancel, and give back, what was dropped."""
         while self.dropped:
             self.dropped.popleft().close()
 

@@ -1,4 +1,4 @@
-"""Answers that arrive in pieces.  Both forms share `_Progress`; only the waiting differs."""
+"""Answers that arrive in pieces.  Both forms share `Progress`; only the waiting differs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from llmos_kernel.errors import KernelError, PortClosed
 if TYPE_CHECKING:
     from llmos._requests import Request
     from llmos._running import AsyncRunner, Runner
-    from llmos_kernel import TaskHandle
+    from llmos_kernel import Handle, TaskHandle
 
 
-class _Progress:
+class Progress:
     """How far a streamed task is: what arrived, and how it ended."""
 
     _handle: TaskHandle | None = None
 
-    def __init__(self, model: str, timeout: float | None, dropped: deque[TaskHandle]) -> None:
+    def __init__(self, model: str, timeout: float | None, dropped: deque[Handle]) -> None:
         self._model, self._timeout, self._dropped = model, timeout, dropped
         self._parts: list[str] = []
         self._text: Text | None = None
@@ -43,12 +43,13 @@ class _Progress:
             piece = Piece(chunk=event)
             self._parts.append(piece)
             return piece
-        self.close()
         try:
             self._text = Text(done=outcome(event), model=self._model)
         except KernelError as error:
             self._error = error
             raise
+        finally:
+            self.close()
         return None
 
     def close(self) -> None:
@@ -66,7 +67,7 @@ class _Progress:
         return self._text
 
 
-class Stream(_Progress):
+class Stream(Progress):
     """Iterate over it for the pieces; `result` reads what is left and returns the whole.
 
     A context manager: leaving it, or `close`, cancels the task if it has not ended.
@@ -101,7 +102,7 @@ class Stream(_Progress):
         return text
 
 
-class AsyncStream(_Progress):
+class AsyncStream(Progress):
     """`Stream` for asyncio: ``async for``, ``async with``, ``await stream.result()``; the first of them begins it."""
 
     def __init__(self, runner: AsyncRunner, request: Request, model: str) -> None:
@@ -136,4 +137,6 @@ class AsyncStream(_Progress):
     async def _begin(self) -> TaskHandle:
         if self._handle is None:
             self._handle = await self._runner.schedule(self._request)
+            if self._closed:  # meanwhile
+                self._handle.close()
         return self._handle

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
 
 import click
 
-from llmos._client import Model
+from llmos._conversation import Conversation
 from llmos._requests import Options
 from llmos.cli._common import Common, pass_common, read_text
 from llmos.cli._sampling import model_option, request_options, say_what_it_is, taken
@@ -20,29 +19,21 @@ HELP = """\
 Ctrl-C   stop the answer"""
 
 
-class Conversation:
-    """What was said, and the model that answers."""
+class Chat:
+    """A conversation that is printed."""
 
-    def __init__(self, model: Model, system: str | None, options: Options) -> None:
-        self._model, self._system, self._options = model, system, options
-        self.messages: list[dict[str, Any]] = []
+    def __init__(self, conversation: Conversation, options: Options) -> None:
+        self.conversation, self._options = conversation, options
 
     def answer(self, text: str) -> None:
         """Print the answer to *text* as it comes.  Ctrl-C ends the answer, and what was said of it counts."""
-        self.messages.append({"role": "user", "content": text})
-        said = ""
         try:
-            with self._model.chat_stream(self.messages, system=self._system, **self._options) as stream:
+            with self.conversation.stream(text, **self._options) as stream:
                 for piece in stream:
                     click.echo(piece, nl=False)
-                    said += piece
             click.echo()
         except KeyboardInterrupt:
             click.echo(click.style(" [stopped]", dim=True))
-        except BaseException:
-            self.messages.pop()  # as if it had not been asked
-            raise
-        self.messages.append({"role": "assistant", "content": said})
 
 
 @click.command("chat")
@@ -54,15 +45,20 @@ def command(common: Common, /, model: str | None, system: str | None, **given: o
     """Talk with a model.  On a pipe, each line is a turn."""
     with common.client() as client, client.load_model(model or common.settings().model) as loaded:
         say_what_it_is(model, loaded)
-        conversation = Conversation(loaded, system, taken(given))
-        if on_terminal():
-            _interact(common, loaded.name, conversation)
-        else:
-            for number, raw in enumerate(sys.stdin.buffer, 1):
-                line = read_text(raw, f"line {number} of standard input").strip()
-                if line == "/quit":
-                    break
-                _turn(line, conversation)
+        tokens = None if loaded.info().keeps_contexts else 0
+        with loaded.conversation(system=system, tokens=tokens) as conversation:
+            _converse(common, loaded.name, Chat(conversation, taken(given)))
+
+
+def _converse(common: Common, name: str, chat: Chat) -> None:
+    if on_terminal():
+        _interact(common, name, chat)
+        return
+    for number, raw in enumerate(sys.stdin.buffer, 1):
+        line = read_text(raw, f"line {number} of standard input").strip()
+        if line == "/quit":
+            break
+        _turn(line, chat)
 
 
 def on_terminal() -> bool:
@@ -70,7 +66,7 @@ def on_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _interact(common: Common, name: str, conversation: Conversation) -> None:
+def _interact(common: Common, name: str, chat: Chat) -> None:
     from llmos.cli._failures import report  # noqa: PLC0415 - only here is an error not the end
     from llmos_kernel.errors import KernelError  # noqa: PLC0415 - the same
 
@@ -90,17 +86,17 @@ def _interact(common: Common, name: str, conversation: Conversation) -> None:
         if line == "/quit":
             return
         try:
-            _turn(line, conversation)
+            _turn(line, chat)
         except KernelError as error:
             report(error, common)
 
 
-def _turn(line: str, conversation: Conversation) -> None:
+def _turn(line: str, chat: Chat) -> None:
     if line == "/help":
         click.echo(HELP)
     elif line == "/clear":
-        conversation.messages.clear()
+        chat.conversation.clear()
     elif line.startswith("/"):
         click.echo(f"There is no command {line.split(maxsplit=1)[0]}.\n{HELP}")
     elif line:
-        conversation.answer(line)
+        chat.answer(line)

@@ -26,7 +26,7 @@ from llmos_kernel.contracts import (
     Result,
     StepExecutor,
 )
-from llmos_kernel.errors import InvalidArgument, ModelUnavailable
+from llmos_kernel.errors import HandleRevoked, InvalidArgument, ModelUnavailable
 from llmos_kernel.hookspecs import hookimpl
 
 KINDS = ("generate", "chat", "embed", "tokenize", "detokenize")
@@ -84,15 +84,18 @@ class EchoExecutor(StepExecutor):
     """Repeats each task's prompt, one word a token.
 
     *rows*, *tokens* and *chunks* are its `Limits`; *burst* is how many tokens a decode row may yield in one step.
-    `plans` and `tasks` record every plan and task that it was given; `known` are the tasks that it still has to keep.
+    *kept* is how many bytes a token of a context takes; an executor that is told none keeps no contexts.
+    `plans` and `tasks` record every plan and task that it was given; `known` are the tasks and contexts that it still
+    has to keep.
     """
 
     def __init__(
         self, *, rows: int = 8, context: int = 4096, tokens: int = 2**20, chunks: int = 2**20, burst: int = 1,
-        faults: EchoFaults | None = None, gate: Gate | None = None,
+        kept: int = 0, faults: EchoFaults | None = None, gate: Gate | None = None,
     ) -> None:  # fmt: skip
         self._limits = Limits(rows=rows, free=rows, tokens=tokens, chunks=chunks, context=context)
-        self._burst = burst
+        self._burst, self._kept = burst, kept
+        self._contexts: dict[int, int] = {}
         self._words: dict[int, str] = {}
         self._sequences: dict[int, _Sequence] = {}
         self.faults = faults or EchoFaults()
@@ -103,8 +106,8 @@ class EchoExecutor(StepExecutor):
 
     @property
     def known(self) -> frozenset[int]:
-        """Ids of the tasks that are prepared and not released."""
-        return frozenset(self._sequences)
+        """Ids of the tasks that are prepared, and of the contexts that are open, and not released."""
+        return frozenset((*self._sequences, *self._contexts))
 
     @property
     def limits(self) -> Limits:
@@ -114,7 +117,8 @@ class EchoExecutor(StepExecutor):
 
     def describe(self) -> Mapping[str, Any]:
         """Return facts for people."""
-        return {"provider": "echo", "context": self._limits.context}
+        contexts = {"contexts": len(self._contexts)} if self._kept else {}
+        return {"provider": "echo", "context": self._limits.context, **contexts}
 
     def prepare(self, id: int, task: Task, tenant: str = "local") -> Prepared:
         """Split the prompt into words."""
@@ -134,15 +138,29 @@ class EchoExecutor(StepExecutor):
 
     def _prepare_text(self, id: int, task: Task, text: str, prompt: int) -> Prepared:
         most = task.params.get("max_tokens")
-        room = self._limits.context - prompt
+        room = self._longest(task) - prompt
         if room < 1 or (most is not None and most > room):
             asked = f"{prompt} prompt tokens" + (f" and {most} new ones" if most is not None else "")
-            message = f"{asked} do not fit the context of {self._limits.context}"
+            message = f"{asked} do not fit the context of {room + prompt}"
             field = "max_tokens" if room > 0 else "input"
             raise InvalidArgument(message, field=field, value=most, expected=f"<= {room}")
         pieces, finish = _cut(text.strip(), task.params, room)
         self._sequences[id] = _Sequence(pieces, finish, prompt, bool(task.params.get("logprobs")))
         return Prepared(prompt, max(1, len(pieces)))
+
+    def _longest(self, task: Task) -> int:
+        if not isinstance(task.target, int):
+            return self._limits.context
+        if task.target not in self._contexts:
+            raise HandleRevoked("the context was closed")
+        return self._contexts[task.target]
+
+    def open_context(self, id: int, tokens: int) -> int:
+        """Note it, if this executor keeps contexts."""
+        if not self._kept:
+            return super().open_context(id, tokens)
+        self._contexts[id] = tokens
+        return tokens * self._kept
 
     def admit(self, id: int) -> Admitted | NotNow:
         """Take a place if there is one."""
@@ -194,9 +212,10 @@ class EchoExecutor(StepExecutor):
         return Result(id, tokens=tokens, text="".join(pieces), logprobs=logprobs, finish=finish)
 
     def release(self, ids: Iterable[int]) -> None:
-        """Forget the tasks."""
+        """Forget the tasks and contexts."""
         for id in ids:
             self._sequences.pop(id, None)
+            self._contexts.pop(id, None)
 
     def interrupt(self) -> None:
         """Send the step at the gate away; its rows yield nothing."""
@@ -252,7 +271,7 @@ class EchoBackend(Backend):
         if self.faults.load is not None:
             raise self.faults.load
         options = {**self._limits, **spec.options}
-        known = ("rows", "context", "tokens", "chunks", "burst")
+        known = ("rows", "context", "tokens", "chunks", "burst", "kept")
         for key in options:
             if key not in known:
                 message = f"model {spec.name!r}: unknown option {key!r}"
