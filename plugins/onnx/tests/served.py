@@ -30,9 +30,10 @@ def served(spec: ModelSpec, *plugins: object, **config: Any) -> Iterator[tuple[C
 
 def executor(client: Client, model: Model) -> OnnxExecutor:
     """Return the executor that runs *model*."""
-    found = client.process._core.models.find(model.name).driver.executor
-    assert isinstance(found, OnnxExecutor)
-    return found
+    driver = client.process._core.models.find(model.name).driver
+    assert driver is not None
+    assert isinstance(driver.executor, OnnxExecutor)
+    return driver.executor
 
 
 def facts(model: Model) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class EchoExecutor(StepExecutor):
         return Prepared(prompt, max(1, len(pieces)))
 
     def _longest(self, task: Task) -> int:
-        if not isinstance(task.target, int):
+        if not (self._kept and isinstance(task.target, int)):
             return self._limits.context
         if task.target not in self._contexts:
             raise HandleRevoked("the context was closed")
