@@ -115,3 +115,19 @@ def test_conversation_that_outgrows_its_context(spec: ModelSpec) -> None:
             assert before == talk.messages
             talk.clear()
             assert talk.say("hello", max_tokens=10)
+
+
+def test_streams_share_their_prompt(spec: ModelSpec) -> None:
+    """Five answers in pieces, on two slots: those of their seeds alone, and the prompt is computed once."""
+    prompt = "It was a dark and stormy night, and nobody was in the street. " * 2
+    with served(spec) as (_, model):
+        before = facts(model)["steps"]["prefilled"]
+        with model.stream(prompt, n=5, **OPTIONS) as streams:
+            pieces = list(streams)
+        computed = facts(model)["steps"]["prefilled"] - before
+        expected = [model.generate_text(prompt, **{**OPTIONS, "seed": 7 + answer}) for answer in range(5)]
+
+    assert [answer.tokens for answer in expected] == [answer.tokens for answer in streams.result()]
+    assert 5 * 12 == sum(len(piece.tokens) for piece in pieces)
+    assert 5 == len({answer.tokens for answer in expected})
+    assert expected[0].usage.prompt <= computed <= expected[0].usage.prompt + 4

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llmos._secrets import Secret, reveal
     from llmos._settings import Settings, load_settings, user_home
     from llmos._stream import AsyncStream, Stream
+    from llmos._streams import AsyncStreams, Streams
     from llmos._text import Piece, Text
     from llmos_kernel import errors
 
@@ -38,6 +39,7 @@ _HOMES = {
     "_secrets": ("Secret", "reveal"),
     "_settings": ("Settings", "load_settings", "user_home"),
     "_stream": ("AsyncStream", "Stream"),
+    "_streams": ("AsyncStreams", "Streams"),
     "_text": ("Piece", "Text"),
 }
 _HOME_OF = {name: f"llmos.{home}" for home, names in _HOMES.items() for name in names}
@@ -48,6 +50,7 @@ __all__ = [
     "AsyncConversation",
     "AsyncModel",
     "AsyncStream",
+    "AsyncStreams",
     "Client",
     "Conversation",
     "Messages",
@@ -58,6 +61,7 @@ __all__ = [
     "Secret",
     "Settings",
     "Stream",
+    "Streams",
     "Text",
     "__version__",
     "call",

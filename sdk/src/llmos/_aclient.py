@@ -12,6 +12,7 @@ from llmos._models import ModelInfo, ModelRequests, control_message, folder_spec
 from llmos._requests import Messages, Options, Request, call_request, repeated
 from llmos._running import AsyncRunner
 from llmos._stream import AsyncStream
+from llmos._streams import AsyncStreams
 from llmos._text import Text
 from llmos_kernel.api import Credentials
 from llmos_kernel.api import Model as ModelRequest
@@ -122,9 +123,16 @@ class AsyncModel(ModelRequests):
         """Continue *prompt*.  With *n*, return a list of so many answers, made side by side."""
         return await self._answer(self._generate(prompt, options), n)
 
-    def stream(self, prompt: str, **options: Unpack[Options]) -> AsyncStream:
-        """Continue *prompt*, piece by piece: ``async for piece in model.stream(...)``."""
-        return self._runner.stream(self._generate(prompt, options, stream=True), self.name)
+    @overload
+    def stream(self, prompt: str, *, n: None = None, **options: Unpack[Options]) -> AsyncStream: ...
+    @overload
+    def stream(self, prompt: str, *, n: int, **options: Unpack[Options]) -> AsyncStreams: ...
+    def stream(self, prompt: str, *, n: int | None = None, **options: Unpack[Options]) -> AsyncStream | AsyncStreams:
+        """Continue *prompt*, piece by piece: ``async for piece in model.stream(...)``.
+
+        With *n*, so many answers are made side by side, and `Piece.answer` says whose each piece is.
+        """
+        return self._pieces(self._generate(prompt, options, stream=True), n)
 
     @overload
     async def chat(
@@ -140,11 +148,19 @@ class AsyncModel(ModelRequests):
         """Answer a conversation: a string, or ``[{"role": ..., "content": ...}, ...]``."""
         return await self._answer(self._chat(messages, system, options), n)
 
+    @overload
     def chat_stream(
-        self, messages: str | Messages, *, system: str | None = None, **options: Unpack[Options]
-    ) -> AsyncStream:
-        """Answer a conversation, piece by piece."""
-        return self._runner.stream(self._chat(messages, system, options, stream=True), self.name)
+        self, messages: str | Messages, *, system: str | None = None, n: None = None, **options: Unpack[Options]
+    ) -> AsyncStream: ...
+    @overload
+    def chat_stream(
+        self, messages: str | Messages, *, system: str | None = None, n: int, **options: Unpack[Options]
+    ) -> AsyncStreams: ...
+    def chat_stream(
+        self, messages: str | Messages, *, system: str | None = None, n: int | None = None, **options: Unpack[Options]
+    ) -> AsyncStream | AsyncStreams:
+        """Answer a conversation, piece by piece; *n* is that of `stream`."""
+        return self._pieces(self._chat(messages, system, options, stream=True), n)
 
     def conversation(
         self, *, system: str | None = None, messages: Messages = (), tokens: int | None = None,
@@ -206,3 +222,8 @@ class AsyncModel(ModelRequests):
         if n is None:
             return Text(done=await self._runner.run(request), model=self.name)
         return [Text(done=done, model=self.name) for done in await self._runner.run_all(repeated(request, n))]
+
+    def _pieces(self, request: Request, n: int | None) -> AsyncStream | AsyncStreams:
+        if n is None:
+            return self._runner.stream(request, self.name)
+        return AsyncStreams(self._runner, repeated(request, n), self.name)

@@ -13,6 +13,7 @@ from llmos._models import ModelInfo, ModelRequests, control_message, folder_spec
 from llmos._requests import Messages, Options, Request, call_request, repeated
 from llmos._running import Runner
 from llmos._stream import Stream
+from llmos._streams import Streams
 from llmos._text import Text
 from llmos_kernel.api import Credentials, check_number
 from llmos_kernel.api import Model as ModelRequest
@@ -141,9 +142,16 @@ class Model(ModelRequests):
         """Continue *prompt*.  With *n*, return a list of so many answers, made side by side."""
         return self._answer(self._generate(prompt, options), n)
 
-    def stream(self, prompt: str, **options: Unpack[Options]) -> Stream:
-        """Continue *prompt*, piece by piece."""
-        return self._runner.stream(self._generate(prompt, options, stream=True), self.name)
+    @overload
+    def stream(self, prompt: str, *, n: None = None, **options: Unpack[Options]) -> Stream: ...
+    @overload
+    def stream(self, prompt: str, *, n: int, **options: Unpack[Options]) -> Streams: ...
+    def stream(self, prompt: str, *, n: int | None = None, **options: Unpack[Options]) -> Stream | Streams:
+        """Continue *prompt*, piece by piece.
+
+        With *n*, so many answers are made side by side, and `Piece.answer` says whose each piece is.
+        """
+        return self._pieces(self._generate(prompt, options, stream=True), n)
 
     @overload
     def chat(
@@ -159,9 +167,19 @@ class Model(ModelRequests):
         """Answer a conversation: a string, or ``[{"role": ..., "content": ...}, ...]``."""
         return self._answer(self._chat(messages, system, options), n)
 
-    def chat_stream(self, messages: str | Messages, *, system: str | None = None, **options: Unpack[Options]) -> Stream:
-        """Answer a conversation, piece by piece."""
-        return self._runner.stream(self._chat(messages, system, options, stream=True), self.name)
+    @overload
+    def chat_stream(
+        self, messages: str | Messages, *, system: str | None = None, n: None = None, **options: Unpack[Options]
+    ) -> Stream: ...
+    @overload
+    def chat_stream(
+        self, messages: str | Messages, *, system: str | None = None, n: int, **options: Unpack[Options]
+    ) -> Streams: ...
+    def chat_stream(
+        self, messages: str | Messages, *, system: str | None = None, n: int | None = None, **options: Unpack[Options]
+    ) -> Stream | Streams:
+        """Answer a conversation, piece by piece; *n* is that of `stream`."""
+        return self._pieces(self._chat(messages, system, options, stream=True), n)
 
     def conversation(
         self, *, system: str | None = None, messages: Messages = (), tokens: int | None = None,
@@ -221,3 +239,8 @@ class Model(ModelRequests):
         if n is None:
             return Text(done=self._runner.run(request), model=self.name)
         return [Text(done=done, model=self.name) for done in self._runner.run_all(repeated(request, n))]
+
+    def _pieces(self, request: Request, n: int | None) -> Stream | Streams:
+        if n is None:
+            return self._runner.stream(request, self.name)
+        return Streams(self._runner, repeated(request, n), self.name)

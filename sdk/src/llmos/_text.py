@@ -60,15 +60,19 @@ class Text(str):
 class Piece(str):
     """A piece of a streamed answer.  It is a string; besides, it knows its tokens."""
 
-    __slots__ = ("logprobs", "tokens", "value")
+    __slots__ = ("answer", "logprobs", "tokens", "value")
+
+    answer: int
+    """Which of several answers it belongs to, counted from 0."""
 
     tokens: tuple[int, ...]
     logprobs: Any
     value: Any
 
-    def __new__(cls, text: str = "", *, chunk: Chunk | None = None) -> Self:
+    def __new__(cls, text: str = "", *, chunk: Chunk | None = None, answer: int = 0) -> Self:
         """Make the piece from the event that brought it."""
         self = super().__new__(cls, chunk.text if chunk is not None else text)
+        self.answer = answer
         self.tokens = chunk.tokens if chunk is not None else ()
         self.logprobs = chunk.logprobs if chunk is not None else None
         self.value = chunk.value if chunk is not None else None
