@@ -45,10 +45,11 @@ class Row:
 class Driver:
     """Runs tasks on one executor."""
 
-    def __init__(self, executor: OnnxExecutor, chunk: int = 10_000) -> None:
+    def __init__(self, executor: OnnxExecutor, chunk: int = 10_000, burst: int = 1) -> None:
+        """Plan at most *chunk* tokens of a prompt, and *burst* tokens of a task that decodes alone."""
         self.executor = executor
         self.rows: dict[int, Row] = {}
-        self._chunk = chunk
+        self._chunk, self._burst = chunk, burst
 
     def add(
         self, id: int, value: Any, *, kind: str = "generate", tenant: str = "local", context: int | None = None,
@@ -67,7 +68,8 @@ class Driver:
         most = chunk or (lambda: self._chunk)
         active = {id: row for id, row in self.rows.items() if not (row.ended or row.paused or id in skip)}
         prefill = tuple((id, min(row.left, most())) for id, row in active.items() if row.left)
-        decode = tuple((id, 1) for id, row in active.items() if not row.left)
+        burst = self._burst if len(active) == 1 else 1
+        decode = tuple((id, burst) for id, row in active.items() if not row.left)
         results = list(self.executor.step(Plan(prefill=prefill, decode=decode)))
         for id, count in prefill:
             self.rows[id].left -= count

@@ -93,7 +93,7 @@ def test_admitted_task_is_prefilled_and_then_decoded() -> None:
 
     assert Plan(prefill=((1, 6),)) == made.plan(0.0, LIMITS)
     made.charged(1, 6, 1)
-    assert Plan(decode=((1, 1),)) == made.plan(0.0, LIMITS)
+    assert Plan(decode=((1, 3),)) == made.plan(0.0, LIMITS)
 
 
 def test_fully_cached_prompt_is_decoded_at_once() -> None:
@@ -101,7 +101,21 @@ def test_fully_cached_prompt_is_decoded_at_once() -> None:
     made = scheduler(view(1))
     made.changed(running(1, cached=10))
 
-    assert Plan(decode=((1, 1),)) == made.plan(0.0, LIMITS)
+    assert Plan(decode=((1, 4),)) == made.plan(0.0, LIMITS)
+
+
+def test_who_runs_alone_may_produce_all_that_is_left() -> None:
+    """A task beside which nothing runs is planned for all that it has left and a step takes; others for one token."""
+    made = scheduler()
+    made.changed(running(1, cached=10))
+    few = attrs.evolve(LIMITS, tokens=2)
+
+    assert ((1, 4),) == made.plan(0.0, LIMITS).decode
+    assert ((1, 2),) == made.plan(0.0, few).decode
+    made.changed(running(2))
+    assert ((1, 1),) == made.plan(0.0, LIMITS).decode
+    made.changed(running(2, cached=10))
+    assert ((1, 1), (2, 1)) == made.plan(0.0, LIMITS).decode
 
 
 def test_no_token_past_the_maximum() -> None:
@@ -190,7 +204,7 @@ def test_stalled_task_is_left_alone() -> None:
 
     assert Plan() == made.plan(0.0, LIMITS)
     made.changed(running(1, cached=10, generated=2))
-    assert Plan(decode=((1, 1),)) == made.plan(0.0, LIMITS)
+    assert Plan(decode=((1, 2),)) == made.plan(0.0, LIMITS)
 
 
 def test_preempted_task_is_resumed_before_later_arrivals() -> None:

@@ -12,6 +12,7 @@ from llmos_onnx.grammar import Grammars
 from llmos_onnx.pool import CacheShape, KvPool, PoolSize, token_bytes
 from llmos_onnx.prompts import Prompts
 from llmos_onnx.session import Runner
+from llmos_onnx.speculation import Speculation
 from llmos_onnx.template import ChatTemplate
 from llmos_onnx.text import Codec
 
@@ -66,10 +67,14 @@ def assemble(
     pool: KvPool,
     *,
     step_tokens: int,
+    speculate: int = 0,
     facts: Mapping[str, Any],
     model: str,
 ) -> OnnxExecutor:
-    """Return the executor that steps *runner* over *pool*; *facts* is what `OnnxExecutor.describe` says of it."""
+    """Return the executor that steps *runner* over *pool*; *facts* is what `OnnxExecutor.describe` says of it.
+
+    With *speculate*, the runner has room for the logits of one position more than that.
+    """
     template = ChatTemplate.of(manifest, codec, model=model)
     return OnnxExecutor(
         Parts(
@@ -81,7 +86,8 @@ def assemble(
             runner=runner,
             counts=runner.counts,
             step_tokens=max(step_tokens or STEP_TOKENS, pool.size.slots),
-            facts=facts,
+            speculation=Speculation(speculate),
+            facts={**facts, "speculate": speculate, "batch_invariant": facts["batch_invariant"] and not speculate},
         )
     )
 

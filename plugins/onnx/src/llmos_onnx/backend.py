@@ -62,6 +62,10 @@ class Options:
     """The runtime keeps memory between steps."""
     prepacking: bool = True
     """Weights are rearranged when the model is loaded: slower to load, quicker to run."""
+    speculate: int = 0
+    """Most tokens that are guessed and checked in one run while one sequence decodes alone; 0, the default, is never.
+    A run over several tokens rounds differently from one over a single token: where two tokens are about equally
+    likely, a task may then get another than it gets beside others."""
     provider: str = "auto"
     """``auto``, ``cpu`` or ``cuda``; ``auto`` takes what the folder's formats run on."""
 
@@ -79,6 +83,7 @@ class Options:
             spinning=fields.flag("spinning", default=True),
             arena=fields.flag("arena", default=True),
             prepacking=fields.flag("prepacking", default=True),
+            speculate=fields.integer("speculate", 0, 64, default=0),
             provider=fields.choice("provider", ("auto", "cpu", "cuda"), default="auto"),
         )
         if 0 < options.step_tokens < options.slots:
@@ -99,7 +104,8 @@ class OnnxBackend(Backend):
             return layout.measure(_path(spec), options, model=spec.name)
         manifest = read_manifest(_path(spec))
         size = pool_size(manifest.shape, manifest.kv, options, model=spec.name)
-        return footprint(sum(entry.size for entry in manifest.files.values()), size, manifest.vocab)
+        weights = sum(entry.size for entry in manifest.files.values())
+        return footprint(weights, size, manifest.vocab, positions=options.speculate)
 
     def load(self, spec: ModelSpec) -> StepExecutor:
         """Read, verify and load the folder at ``spec.path``."""
@@ -117,12 +123,14 @@ class OnnxBackend(Backend):
             codec = Codec(folder.tokenizer, model=spec.name, control=control_ids(manifest))
             session = starting.result()
         pool = KvPool(manifest.shape, size, manifest.kv)
+        wiring, room = NativeWiring(session), options.speculate + 1
         return assemble(
             manifest,
             codec,
-            Runner(session, ort.RunOptions(), NativeWiring(session), pool, manifest.vocab),
+            Runner(session, ort.RunOptions(), wiring, pool, manifest.vocab, positions=room),
             pool,
             step_tokens=options.step_tokens,
+            speculate=options.speculate,
             facts={**_facts(manifest, session, options, ort), "tuned": profile is not None},
             model=spec.name,
         )

@@ -29,6 +29,10 @@ class Counts:
     """How often that was so: once for a task, and again where others had computed more of its prompt meanwhile."""
     replayed: int = 0
     """Tokens of output computed again after their cache was dropped."""
+    guessed: int = 0
+    """Tokens of output that were guessed and computed together with the one before them."""
+    right: int = 0
+    """How many of those were right; `decoded` counts them too."""
 
     def spare(self, tokens: int) -> None:
         """Count *tokens* of a prompt that were found computed."""

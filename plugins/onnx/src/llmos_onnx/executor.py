@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from llmos_onnx.prompts import Prompts
     from llmos_onnx.sampler import LogProb
     from llmos_onnx.session import Runner
+    from llmos_onnx.speculation import Speculation
     from llmos_onnx.text import Codec
 
 KINDS = ("generate", "chat", "tokenize", "detokenize")
@@ -58,6 +59,7 @@ class Parts:
     runner: Runner
     counts: Counts
     """What the runner and the executor count."""
+    speculation: Speculation
     step_tokens: int
     """Most tokens, prompt and output, of one step."""
     facts: Mapping[str, Any]
@@ -234,6 +236,9 @@ class OnnxExecutor(StepExecutor):
             if missing > 1 and min(most, missing) > fresh:
                 replays.append((sequence, min(most, missing) - fresh))
         try:
+            if len(decode) == 1 and not (chunks or replays):
+                self._decode_alone(decode[0], dict(plan.decode).get(decode[0].id, 1), results)
+                return results.values()
             going = not decode or self._decode(decode, results)
             for group in self._groups(chunks):
                 going = going and self._prefill(group, results)
@@ -263,6 +268,45 @@ class OnnxExecutor(StepExecutor):
         logits = batch.logits if len(slots) == len(batch.logits) else batch.logits[slots - first]
         self._sample(sequences, slots, logits, results)
         return True
+
+    def _decode_alone(self, sequence: Sequence, most: int, results: dict[int, Result]) -> None:
+        """Run one sequence's next token and a guess at those after it, at most *most* together."""
+        speculation, left = self._parts.speculation, sequence.params.max_tokens - sequence.generated
+        guess = speculation.guess(sequence.trust, sequence.tokens[: sequence.count], min(most, left) - 1)
+        if not len(guess):
+            if self._decode([sequence], results):
+                speculation.decoded(sequence.trust, self._runner.seconds)
+            return
+        batch = self._runner.batch(_slot(sequence), 1, len(guess) + 1, every=True)
+        batch.ids[0, 0], batch.ids[0, 1:] = sequence.tokens[sequence.count - 1], guess
+        batch.lengths[0] = self._length(sequence) + len(guess)
+        if self._runner.run(batch):
+            right = self._check(sequence, guess.tolist(), batch.logits, results)
+            speculation.checked(sequence.trust, len(guess), right, self._runner.seconds)
+
+    def _check(
+        self, sequence: Sequence, guess: list[int], logits: npt.NDArray[np.float32], results: dict[int, Result]
+    ) -> int:
+        """Choose a token per row of *logits* for as long as the *guess* agrees; return for how long it did.
+
+        What the run left in the cache after that is overwritten before it is read.
+        """
+        slots, taken = np.array([_slot(sequence)]), Result(sequence.id)
+        for row, guessed in enumerate([*guess, -1]):
+            self._pool.lengths[slots] += 1
+            self._sample([sequence], slots, logits[row : row + 1], results)
+            last = results[sequence.id]
+            taken = attrs.evolve(
+                last, tokens=taken.tokens + last.tokens, text=taken.text + last.text,
+                logprobs=taken.logprobs + last.logprobs,
+            )  # fmt: skip
+            if last.finish is not None or last.tokens != (guessed,):
+                break
+        results[sequence.id] = taken
+        right = sum(1 for token, guessed in zip(taken.tokens, guess, strict=False) if token == guessed)
+        self._counts.guessed += len(guess)
+        self._counts.right += right
+        return right
 
     def _groups(self, chunks: list[tuple[Sequence, int]]) -> Iterator[list[tuple[Sequence, int]]]:
         """Cut *chunks* into runs: first chunks of adjacent slots and about equal length together, others alone.

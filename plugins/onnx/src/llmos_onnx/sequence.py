@@ -9,6 +9,7 @@ import numpy as np
 from llmos_kernel.contracts import Result
 from llmos_kernel.errors import InvalidArgument
 from llmos_onnx.sampler import COLUMNS, Edit
+from llmos_onnx.speculation import Trust
 from llmos_onnx.text import StopMatcher
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Sequence:
         self.slot: int | None = None
         self.saved: npt.NDArray[Any] | None = None
         """The cache of a sequence that was swapped out."""
+        self.trust = Trust()
+        """How well its tokens were guessed."""
         self._ends = params.stop_token_ids | (frozenset() if params.ignore_eos else frozenset(eos))
         self._end_ids = np.array(sorted(self._ends), np.int64)
         self._matcher = matcher

@@ -43,9 +43,9 @@ class Batch:
     lengths: npt.NDArray[np.int32]
     """Tokens of each row after the run, minus one: ``[rows]``."""
     last: npt.NDArray[np.int64]
-    """Which of the rows * tokens positions get logits: ``[rows]``, one per row."""
+    """Which of the rows * tokens positions get logits: one per row, unless all are wanted."""
     logits: npt.NDArray[np.float32]
-    """``[rows, vocab]``, valid until the next run."""
+    """``[positions in last, vocab]``, valid until the next run."""
     binding: Any
     more: dict[str, npt.NDArray[Any]] = attrs.field(factory=dict)
     """Other arrays that its wiring has bound, by name."""
@@ -96,7 +96,7 @@ class NativeWiring:
         rows, tokens = batch.ids.shape
         batch.more["total"] = np.zeros((), np.int32)
         batch.more["zp_rows"] = np.full(rows * tokens, _ZERO_POINT, np.uint8)
-        batch.more["zp_last"] = np.full(rows, _ZERO_POINT, np.uint8)
+        batch.more["zp_last"] = np.full(len(batch.last), _ZERO_POINT, np.uint8)
         values = {"input_ids": batch.ids, "seqlens_k": batch.lengths, "last_index": batch.last, **batch.more}
         for name, array in values.items():
             if name in self._inputs:
@@ -115,28 +115,35 @@ class Runner:
     """One ONNX Runtime session over one KV pool."""
 
     def __init__(
-        self, session: ort.InferenceSession, options: ort.RunOptions, wiring: Wiring, pool: KvPool, vocab: int
-    ) -> None:
+        self, session: ort.InferenceSession, options: ort.RunOptions, wiring: Wiring, pool: KvPool, vocab: int, *,
+        positions: int = 0,
+    ) -> None:  # fmt: skip
+        """Keep room for the logits of every slot, or of so many *positions* where that is more."""
         self._session = session
         self.counts = Counts()
         """What was done so far."""
         self._pool = pool
         self._wiring = wiring
-        self._batches: OrderedDict[tuple[int, int, int], Batch] = OrderedDict()
-        self._logits = np.zeros((pool.size.slots, vocab), np.float32)
+        self._batches: OrderedDict[tuple[int, int, int, bool], Batch] = OrderedDict()
+        self._logits = np.zeros((max(pool.size.slots, positions), vocab), np.float32)
         self._options = options
+        self.seconds = 0.0
+        """Time of the last run."""
 
     @property
     def padding(self) -> float:
         """First prompts may be padded to the longest of their run by this share of it."""
         return self._wiring.padding
 
-    def batch(self, first: int, rows: int, tokens: int) -> Batch:
-        """Return the inputs for *rows* adjacent slots from *first* on, *tokens* tokens each."""
-        key = (first, rows, tokens)
+    def batch(self, first: int, rows: int, tokens: int, *, every: bool = False) -> Batch:
+        """Return the inputs for *rows* adjacent slots from *first* on, *tokens* tokens each.
+
+        The last position of each row gets logits, or *every* one.
+        """
+        key = (first, rows, tokens, every)
         batch = self._batches.get(key)
         if batch is None:
-            batch = self._batches[key] = self._bind(first, rows, tokens)
+            batch = self._batches[key] = self._bind(*key)
             if len(self._batches) > _KEPT_BINDINGS:
                 self._batches.popitem(last=False)
         else:
@@ -162,7 +169,8 @@ class Runner:
                 return False
             raise
         finally:
-            self.counts.run_seconds += time.perf_counter() - begun
+            self.seconds = time.perf_counter() - begun
+            self.counts.run_seconds += self.seconds
         self._wiring.read(batch)
         return True
 
@@ -175,15 +183,18 @@ class Runner:
         if self._options.terminate:
             self._options.terminate = False
 
-    def _bind(self, first: int, rows: int, tokens: int) -> Batch:
+    def _bind(self, first: int, rows: int, tokens: int, every: bool) -> Batch:
         """Bind a batch; *rows* and *tokens* are at least 1 (an empty batch kills the process)."""
         if not (rows >= 1 and tokens >= 1 and first >= 0 and first + rows <= self._pool.size.slots):
             raise KernelBug("impossible batch", first=first, rows=rows, tokens=tokens)
+        last = np.arange(rows * tokens) if every else np.arange(rows) * tokens + tokens - 1
+        if len(last) > len(self._logits):
+            raise KernelBug("no room for the logits of a run", wanted=len(last), room=len(self._logits))
         batch = Batch(
             ids=np.zeros((rows, tokens), np.int64),
             lengths=np.zeros(rows, np.int32),
-            last=np.arange(rows, dtype=np.int64) * tokens + tokens - 1,
-            logits=self._logits[:rows],
+            last=last.astype(np.int64),
+            logits=self._logits[: len(last)],
             binding=self._session.io_binding(),
         )
         self._wiring.bind(batch)

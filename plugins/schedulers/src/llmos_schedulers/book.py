@@ -81,9 +81,17 @@ class Book(Scheduler):
         if entry is not None:
             self._step_out(entry)
 
-    def decodes(self, most: int) -> tuple[tuple[int, int], ...]:
-        """Return one token for each of the first *most* tasks whose prompt is computed."""
-        return tuple((id, 1) for _, id in self.decoding.first(most))
+    def decodes(self, limits: Limits) -> tuple[tuple[int, int], ...]:
+        """Return one token for each task whose prompt is computed, as far as *limits* go.
+
+        A task that runs alone may produce all that is left of it: an executor that can take several tokens in one step
+        makes nobody wait.
+        """
+        rows = self.decoding.first(min(limits.rows, limits.tokens))
+        if len(rows) == 1 and not self.prefilling.first(1):
+            id = rows[0][1]
+            return ((id, min(self.tasks[id].left, limits.tokens)),)
+        return tuple((id, 1) for _, id in rows)
 
     def prefills(self, most: int, tokens: int) -> tuple[tuple[int, int], ...]:
         """Return pieces of at most *most* prompts, in order, of at most *tokens* together.

@@ -44,7 +44,7 @@ class Fifo(Book):
 
     def plan(self, now: float, limits: Limits) -> Plan:
         """Decode what runs, prefill in order of arrival with the rest of the budget, and fill the free places."""
-        decode = self.decodes(min(limits.rows, limits.tokens))
+        decode = self.decodes(limits)
 
         prompts = min(limits.rows - len(decode), limits.chunks if self.options.batch_prompts else 1)
         prefill = self.prefills(prompts, min(self.options.chunk, limits.tokens - len(decode)))

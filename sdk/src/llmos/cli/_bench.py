@@ -168,12 +168,17 @@ def works(effort: Effort) -> list[Work]:
 
 def _single(bench: Bench) -> Iterator[Figure]:
     """Yield what one caller alone sees."""
+    before = bench.facts().get("steps", {})
     runs = [bench.streams(1) for _ in range(bench.effort.repeat)]
+    after = bench.facts().get("steps", {})
     first = tuple(1e3 * run.firsts[0] for run in runs)
     pauses = tuple(1e3 * run.ends[0].usage.decode / max(1, run.generated - 1) for run in runs)
     title = f"time to first token, {bench.effort.prompt} tokens of prompt"
     yield Figure(work="single", title=title, unit="ms", values=first, larger=False)
     yield Figure(work="single", title="time between tokens", unit="ms", values=pauses, larger=False)
+    if guessed := after.get("guessed", 0) - before.get("guessed", 0):
+        share = 100 * (after["right"] - before["right"]) / guessed
+        yield Figure(work="single", title=f"right of {guessed} guessed tokens", unit="%", values=(share,))
 
 
 def _concurrent(count: int) -> Callable[[Bench], Iterator[Figure]]:
