@@ -15,6 +15,7 @@ from llmos_kernel.contracts import NotNow, Plan, Preemption
 from llmos_kernel.errors import KernelBug
 from llmos_onnx.executor import OnnxExecutor
 from llmos_onnx.prefix import Prompt
+from llmos_onnx.session import Runner
 from plugins.onnx.tests.driver import Driver, load
 
 TOKENS = 64
@@ -229,6 +230,7 @@ def test_many_lengths_of_prompt(executor: OnnxExecutor) -> None:
         alone(executor, prompt[:length], max_tokens=1)
 
     assert expected == alone(executor, prompt[:5], max_tokens=4)
+    assert isinstance(executor._runner, Runner)
     assert len(executor._runner._batches) <= 128
 
 

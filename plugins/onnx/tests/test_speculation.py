@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llmos_kernel.contracts import Preemption
 from llmos_kernel.errors import KernelBug, ModelUnavailable
 from llmos_onnx.executor import OnnxExecutor
-from llmos_onnx.session import Batch
+from llmos_onnx.batch import Rows
 from llmos_onnx.speculation import Speculation, Trust, look_up
 from plugins.onnx.tests.driver import Driver, Row, load
 from plugins.onnx.tests.plain_loop import PlainLoop
@@ -260,7 +260,7 @@ def clock(executor: OnnxExecutor, cost: Callable[[int], float]) -> None:
     runner = executor._runner
     run = runner.run
 
-    def timed(batch: Batch) -> bool:
+    def timed(batch: Rows) -> bool:
         done = run(batch)
         runner.seconds = cost(batch.ids.size)
         return done

@@ -11,13 +11,13 @@ from llmos_onnx.fields import refusal
 from llmos_onnx.grammar import Grammars
 from llmos_onnx.pool import CacheShape, KvPool, PoolSize, token_bytes
 from llmos_onnx.prompts import Prompts
-from llmos_onnx.session import Runner
 from llmos_onnx.speculation import Speculation
 from llmos_onnx.template import ChatTemplate
 from llmos_onnx.text import Codec
 
 if TYPE_CHECKING:
     from llmos_onnx.backend import Options
+    from llmos_onnx.batch import DecoderRunner
     from llmos_onnx.manifest import Decodes
 
 _SLOTS: Final = 16
@@ -63,7 +63,7 @@ def footprint(weights: int, size: PoolSize, vocab: int, *, positions: int = 0) -
 def assemble(
     manifest: Decodes,
     codec: Codec,
-    runner: Runner,
+    runner: DecoderRunner,
     pool: KvPool,
     *,
     step_tokens: int,
@@ -80,7 +80,7 @@ def assemble(
         Parts(
             manifest=manifest,
             codec=codec,
-            prompts=Prompts(manifest, codec, template, pool.size.context),
+            prompts=Prompts(manifest, codec, template, pool.size.context, runner.prefix),
             grammars=Grammars(codec.marked_json, manifest.vocab, manifest.tokens.eos or codec.any_control),
             pool=pool,
             runner=runner,

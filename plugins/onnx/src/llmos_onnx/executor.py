@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from llmos_kernel.api import Task
+    from llmos_onnx.batch import DecoderRunner, Rows
     from llmos_onnx.counts import Counts
     from llmos_onnx.grammar import Grammars
     from llmos_onnx.manifest import Decodes
     from llmos_onnx.pool import KvPool
     from llmos_onnx.prompts import Prompts
     from llmos_onnx.sampler import LogProb
-    from llmos_onnx.session import Runner
     from llmos_onnx.speculation import Speculation
     from llmos_onnx.text import Codec
 
@@ -56,7 +56,7 @@ class Parts:
     prompts: Prompts
     grammars: Grammars
     pool: KvPool
-    runner: Runner
+    runner: DecoderRunner
     counts: Counts
     """What the runner and the executor count."""
     speculation: Speculation
@@ -113,7 +113,7 @@ class OnnxExecutor(StepExecutor):
         room, vocab = self._room(context, ids), manifest.vocab
         params = read_params(task.params, defaults=manifest.generation, room=room, vocab=vocab)
         matcher = self._parts.grammars.matcher(params.constraint) if params.constraint else None
-        prompt = Prompt.of(ids, tenant, context)
+        prompt = Prompt.of(ids, tenant, context, shared=not self._runner.whole)
         self._sequences[id] = Sequence(id, prompt, params, self._parts.codec, manifest.tokens.eos, matcher)
         return Prepared(len(ids), params.max_tokens)
 
@@ -136,6 +136,8 @@ class OnnxExecutor(StepExecutor):
         sequence = self._sequence(id)
         if how == "keep" or sequence.slot is None:
             return
+        if how == "drop":
+            sequence.planned = 0
         if how == "swap":
             sequence.saved = self._pool.save(sequence.slot, int(self._pool.lengths[sequence.slot]))
         self._vacate(sequence)
@@ -143,6 +145,8 @@ class OnnxExecutor(StepExecutor):
     def open_context(self, id: int, tokens: int) -> int:
         """Keep the cache of a conversation's last prompt, for tasks of up to *tokens*; return the bytes of as many."""
         size = self._pool.size
+        if self._runner.prefix:  # an encoder reads the end of a prompt before its beginning is computed
+            return super().open_context(id, tokens)
         if not 2 <= tokens <= size.context:
             expected = f"from 2 to the model's {size.context}"
             message = f"a context of {tokens} tokens cannot be: tokens must be {expected}"
@@ -225,9 +229,9 @@ class OnnxExecutor(StepExecutor):
         chunks: list[tuple[Sequence, int]] = []
         replays: list[tuple[Sequence, int]] = []
         results = {id: Result(id) for id, _ in (*plan.prefill, *plan.decode)}
-        for id, most in (*plan.prefill, *((id, self._pool.size.context) for id, _ in plan.decode)):
+        for id, planned in (*plan.prefill, *((id, self._pool.size.context) for id, _ in plan.decode)):
             sequence = self._sequence(id)
-            length = self._length(sequence)
+            length, most = self._length(sequence), self._due(sequence, planned)
             missing, fresh = sequence.count - length, max(0, min(most, sequence.prompt - length))
             if fresh:
                 chunks.append((sequence, fresh))
@@ -248,6 +252,17 @@ class OnnxExecutor(StepExecutor):
             self._runner.rearm()
         return results.values()
 
+    def _due(self, sequence: Sequence, planned: int) -> int:
+        """Return how many tokens to compute of those *planned* now and those put off before.
+
+        Where prompts are computed whole, everything is put off until the last piece of the prompt is planned.
+        """
+        left = sequence.prompt - self._length(sequence)
+        if not self._runner.whole or left <= 0:
+            return planned
+        sequence.planned += planned
+        return sequence.planned if sequence.planned >= left else 0
+
     def _length(self, sequence: Sequence) -> int:
         if sequence.slot is None:
             raise KernelBug("the task has no slot", task=sequence.id)
@@ -261,12 +276,15 @@ class OnnxExecutor(StepExecutor):
         batch = self._runner.batch(first, last + 1 - first, 1)
         batch.ids[:, 0] = self._pool.next_tokens[span]
         batch.lengths[:] = self._pool.lengths[span]
+        slots = np.array([_slot(sequence) for sequence in sequences])
+        batch.prompts[:] = 0
+        batch.prompts[slots - first] = [sequence.prompt for sequence in sequences]
         if not self._runner.run(batch):
             return False
-        slots = np.array([_slot(sequence) for sequence in sequences])
         self._pool.lengths[slots] += 1
         logits = batch.logits if len(slots) == len(batch.logits) else batch.logits[slots - first]
         self._sample(sequences, slots, logits, results)
+        self._report_errors(batch, first, results)
         return True
 
     def _decode_alone(self, sequence: Sequence, most: int, results: dict[int, Result]) -> None:
@@ -351,10 +369,13 @@ class OnnxExecutor(StepExecutor):
             batch.ids[row, end - begin :] = 0
             batch.lengths[row] = end - 1
             batch.last[row] = row * width + end - begin - 1
+            batch.prompts[row] = sequence.prompt
         if not self._runner.run(batch):
             return False
         done = []
         for row, (sequence, tokens) in enumerate(group):
+            if row in batch.errors:
+                continue
             self._places.computed(_slot(sequence), tokens)
             self._counts.prefilled += tokens
             if self._length(sequence) == sequence.count:
@@ -363,6 +384,7 @@ class OnnxExecutor(StepExecutor):
             sequences = [group[row][0] for row in done]
             logits = batch.logits if len(done) == len(group) else batch.logits[done]
             self._sample(sequences, np.array([_slot(sequence) for sequence in sequences]), logits, results)
+        self._report_errors(batch, _slot(group[0][0]), results)
         return True
 
     def _share(self, sequence: Sequence, tokens: int) -> int:
@@ -379,9 +401,12 @@ class OnnxExecutor(StepExecutor):
             if length + 1 == sequence.count:
                 return self._decode([sequence], results)
             batch = self._runner.batch(slot, 1, 1)
-            batch.ids[0, 0], batch.lengths[0] = sequence.tokens[length], length
+            batch.ids[0, 0], batch.lengths[0], batch.prompts[0] = sequence.tokens[length], length, sequence.prompt
             if not self._runner.run(batch):
                 return False
+            if batch.errors:
+                self._report_errors(batch, slot, results)
+                return True
             self._pool.lengths[slot] += 1
             self._counts.replayed += 1
         return True
@@ -408,6 +433,13 @@ class OnnxExecutor(StepExecutor):
             else:
                 results[sequence.id] = sequence.advance(token, reports.get(row))
                 self._counts.decoded += 1
+
+    def _report_errors(self, batch: Rows, first: int, results: dict[int, Result]) -> None:
+        """End the tasks whose rows of *batch*, which began at the slot *first*, could not be computed."""
+        for row, error in batch.errors.items():
+            owner = self._pool.owner(first + row)
+            if owner is not None:
+                results[owner] = Result(owner, error=error)
 
     def _reports(
         self,

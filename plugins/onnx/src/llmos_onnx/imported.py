@@ -42,6 +42,7 @@ POOLINGS: Final = ("mean", "cls", "last", "max")
 SCORES: Final = ("softmax", "sigmoid")
 MAX_LABELS: Final = 10_000
 _MAX_WIDTH: Final = 1 << 16
+_MOST_PREFIX: Final = 16
 
 
 @attrs.frozen(kw_only=True)
@@ -65,11 +66,13 @@ class CacheFacts:
     """The key and value cache of a decoder whose graph is not ours."""
 
     layers: int
-    heads: int
+    kv_heads: int
     """Heads of keys and values."""
     head_dim: int
-    start: int | None = None
-    """The token that an answer begins with (seq2seq)."""
+    prefix: tuple[int, ...] = ()
+    """The tokens that an answer begins with (seq2seq)."""
+    width: int = 0
+    """Numbers per position of what the encoder gives the decoder (seq2seq)."""
 
 
 def _frozen_files(files: Mapping[str, FileEntry]) -> Mapping[str, FileEntry]:
@@ -194,10 +197,19 @@ def _read_cache(manifest: Fields, layout: str, vocab: int) -> CacheFacts | None:
     fields.only(name.name for name in attrs.fields(CacheFacts))
     return CacheFacts(
         layers=fields.integer("layers", 1, MAX_LAYERS),
-        heads=fields.integer("heads", 1, 4096),
+        kv_heads=fields.integer("kv_heads", 1, 4096),
         head_dim=fields.integer("head_dim", 1, 4096),
-        start=fields.integer("start", 0, vocab - 1) if fields.has("start") else None,
+        prefix=_read_prefix(fields, layout, vocab),
+        width=fields.integer("width", 1, _MAX_WIDTH) if layout == "seq2seq" else fields.integer("width", 0, 0),
     )
+
+
+def _read_prefix(fields: Fields, layout: str, vocab: int) -> tuple[int, ...]:
+    prefix = fields.integers("prefix", 0, vocab - 1, most=_MOST_PREFIX)
+    if bool(prefix) != (layout == "seq2seq"):
+        expected = "the token that an answer begins with, and perhaps more" if layout == "seq2seq" else "no tokens"
+        raise fields.refuse("prefix", expected)
+    return prefix
 
 
 def _read_files(fields: Fields, layout: str) -> dict[str, FileEntry]:

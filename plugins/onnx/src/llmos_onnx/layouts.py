@@ -2,6 +2,8 @@
 
 native    `llmos_onnx.manifest`: the decoder that our own exporter writes; batched, cached in one pool
 encoder   `llmos_onnx.encoder`: vectors and labels
+decoder   `llmos_onnx.imported_decoder`: a graph that returns its whole cache, as optimum writes it
+seq2seq   the same for an encoder and a decoder
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from llmos_onnx.encoder import EncoderLayout
 from llmos_onnx.fields import nearest, read_json, refusal
 from llmos_onnx.folder import read_file
+from llmos_onnx.imported_decoder import ImportedDecoderLayout
 from llmos_onnx.manifest import MANIFEST
 
 if TYPE_CHECKING:
@@ -31,7 +34,13 @@ class Layout(Protocol):
         """Read, verify and load the folder at *path*; raise `ModelUnavailable` naming what is wrong."""
 
 
-IMPORTED: Final[Mapping[str, Layout]] = MappingProxyType({"encoder": EncoderLayout()})
+IMPORTED: Final[Mapping[str, Layout]] = MappingProxyType(
+    {
+        "encoder": EncoderLayout(),
+        "decoder": ImportedDecoderLayout(),
+        "seq2seq": ImportedDecoderLayout(),
+    }
+)
 """Every layout but the native one."""
 
 

@@ -26,6 +26,8 @@ import numpy as np
 from llmos_kernel.errors import KernelBug
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
 
@@ -141,6 +143,11 @@ class KvPool:
     def restore(self, slot: int, saved: npt.NDArray[Any], begin: int, end: int) -> None:
         """Put the positions from *begin* to *end* of what `save` returned into *slot*."""
         self._cache[:, slot, :, begin:end] = saved[:, :, begin:end]
+
+    def write(self, slot: int, begin: int, parts: Iterable[npt.NDArray[Any]]) -> None:
+        """Put *parts* (keys of layer 0, its values, ...), ``[kv_heads, tokens, head_dim]``, at *begin* of *slot*."""
+        for buffer, part in zip(self._cache, parts, strict=True):
+            buffer[slot, :, begin : begin + part.shape[1]] = part
 
     def check_integrity(self) -> None:
         """Raise `KernelBug` with the numbers unless every slot is free or held by exactly one task, within its size."""

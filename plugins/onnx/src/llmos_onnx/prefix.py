@@ -36,9 +36,11 @@ class Prompt:
     """The context that the task runs in."""
 
     @classmethod
-    def of(cls, tokens: Sequence[int], tenant: str, context: int | None = None) -> Prompt:
-        """Return the prompt of *tokens* that a task of *tenant* brings."""
+    def of(cls, tokens: Sequence[int], tenant: str, context: int | None = None, *, shared: bool = True) -> Prompt:
+        """Return the prompt of *tokens* that a task of *tenant* brings; one that is not *shared* is never found."""
         ids = np.array(tokens, np.int64)
+        if not shared:
+            return cls(ids, (), context)
         digest, chain = hashlib.blake2b(tenant.encode(), digest_size=16).digest(), []
         for begin in range(0, len(ids) - BLOCK + 1, BLOCK):
             digest = hashlib.blake2b(digest + ids[begin : begin + BLOCK].tobytes(), digest_size=16).digest()

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 class Prompts:
     """Encodes the inputs of tasks for one model.  Safe to use from several threads at once."""
 
-    def __init__(self, manifest: Decodes, codec: Codec, template: ChatTemplate | None, context: int) -> None:
+    def __init__(
+        self, manifest: Decodes, codec: Codec, template: ChatTemplate | None, context: int, prefix: tuple[int, ...] = ()
+    ) -> None:
+        """*prefix* are the tokens that answers begin with, of a model that reads the prompt with an encoder."""
         self._manifest = manifest
         self._codec = codec
         self._template = template
         self._context = context
+        self._prefix = prefix
 
     def encode(self, task: Task) -> list[int]:
         """Return the prompt of a ``generate`` or ``chat`` task.
@@ -47,10 +51,14 @@ class Prompts:
 
     def _generate(self, value: object) -> list[int]:
         if not isinstance(value, str):
-            return self._ids(value)
+            ids = self._ids(value)
+            return [*ids, *self._prefix] if ids else ids
         if not value:
             raise InvalidArgument.of("input", value, "a prompt that is not empty")
         self._check_size(len(value))
+        if self._prefix:
+            ids = self._codec.encode_whole(value)
+            return [*ids, *self._prefix] if ids else ids
         ids = self._codec.encode(value)
         tokens = self._manifest.tokens
         return [tokens.bos, *ids] if tokens.add_bos and tokens.bos is not None else ids

@@ -44,6 +44,8 @@ class Sequence:
         """The cache of a sequence that was swapped out."""
         self.trust = Trust()
         """How well its tokens were guessed."""
+        self.planned = 0
+        """Prompt tokens that steps were asked for, where prompts are computed whole."""
         self._ends = params.stop_token_ids | (frozenset() if params.ignore_eos else frozenset(eos))
         self._end_ids = np.array(sorted(self._ends), np.int64)
         self._matcher = matcher

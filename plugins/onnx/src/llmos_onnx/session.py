@@ -19,6 +19,7 @@ import attrs
 import numpy as np
 
 from llmos_kernel.errors import KernelBug
+from llmos_onnx.batch import Rows
 from llmos_onnx.counts import Counts
 from llmos_onnx.graph import cache_names
 
@@ -34,18 +35,10 @@ MOST_PADDING: Final = 1 / 8
 """First prompts are padded to the longest of their run by at most this share of it."""
 
 
-@attrs.frozen(eq=False)
-class Batch:
+@attrs.define(eq=False, kw_only=True)
+class Batch(Rows):
     """The inputs of one shape of run, bound once and written in place before each run."""
 
-    ids: npt.NDArray[np.int64]
-    """Token ids ``[rows, tokens]``."""
-    lengths: npt.NDArray[np.int32]
-    """Tokens of each row after the run, minus one: ``[rows]``."""
-    last: npt.NDArray[np.int64]
-    """Which of the rows * tokens positions get logits: one per row, unless all are wanted."""
-    logits: npt.NDArray[np.float32]
-    """``[positions in last, vocab]``, valid until the next run."""
     binding: Any
     more: dict[str, npt.NDArray[Any]] = attrs.field(factory=dict)
     """Other arrays that its wiring has bound, by name."""
@@ -97,6 +90,7 @@ class NativeWiring:
         batch.more["total"] = np.zeros((), np.int32)
         batch.more["zp_rows"] = np.full(rows * tokens, _ZERO_POINT, np.uint8)
         batch.more["zp_last"] = np.full(len(batch.last), _ZERO_POINT, np.uint8)
+        values: dict[str, npt.NDArray[Any]]
         values = {"input_ids": batch.ids, "seqlens_k": batch.lengths, "last_index": batch.last, **batch.more}
         for name, array in values.items():
             if name in self._inputs:
@@ -113,6 +107,11 @@ class NativeWiring:
 
 class Runner:
     """One ONNX Runtime session over one KV pool."""
+
+    whole = False
+    """Prompts may be cut."""
+    prefix: tuple[int, ...] = ()
+    """No encoder reads prompts."""
 
     def __init__(
         self, session: ort.InferenceSession, options: ort.RunOptions, wiring: Wiring, pool: KvPool, vocab: int, *,
@@ -150,11 +149,13 @@ class Runner:
             self._batches.move_to_end(key)
         return batch
 
-    def run(self, batch: Batch) -> bool:
+    def run(self, batch: Rows) -> bool:
         """Compute *batch*; return False if `terminate` cut it short.
 
         Raises `KernelBug` for lengths that do not fit: the runtime would read what is not there.
         """
+        if not isinstance(batch, Batch):
+            raise KernelBug("a batch of another runner", rows=len(batch.ids))
         rows, tokens = batch.ids.shape
         longest = int(batch.lengths.max()) + 1
         if not tokens <= longest <= self._pool.size.context or int(batch.lengths.min()) < 0:
@@ -194,6 +195,7 @@ class Runner:
             ids=np.zeros((rows, tokens), np.int64),
             lengths=np.zeros(rows, np.int32),
             last=last.astype(np.int64),
+            prompts=np.zeros(rows, np.int64),
             logits=self._logits[: len(last)],
             binding=self._session.io_binding(),
         )

@@ -96,6 +96,11 @@ class Codec:
         whole = self._plain.post_process(parts[0], second, add_special_tokens=True)
         return whole.ids, whole.type_ids
 
+    def encode_whole(self, text: str) -> list[int]:
+        """Return the ids of *text* between the special tokens of an encoder, however many they are."""
+        ids: list[int] = self._plain.post_process(self._part(text), add_special_tokens=True).ids
+        return ids
+
     def _part(self, text: str) -> Encoding:
         encoding = self._plain.encode(_check_text(text), add_special_tokens=False)
         found = next((id for id in encoding.ids if id in self.control_ids), None)
