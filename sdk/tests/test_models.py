@@ -42,6 +42,21 @@ def test_a_broken_manifest_is_refused(manifest: str, tmp_path: Path) -> None:
         read_folder(folder(tmp_path / "m", manifest))
 
 
+def test_a_folder_of_onnxruntime_genai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is called like its folder, is as large as its files, and chats where it has a template."""
+    (path := tmp_path / "theirs").mkdir()
+    (path / "genai_config.json").write_text("{}", encoding="utf-8")
+    (path / "model.onnx").write_bytes(b"x" * 98)
+    monkeypatch.chdir(tmp_path)
+    plain = read_folder(path)
+    (path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}), encoding="utf-8")
+    by_word = folder_spec("theirs")
+
+    assert ("theirs", "onnx", 100) == (plain.name, plain.backend, plain.nbytes)
+    assert by_word is not None
+    assert (False, True) == ("chat" in plain.kinds, "chat" in by_word.kinds)
+
+
 def test_what_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path object and what has a separator are; a plain word only where it is a model folder."""
     monkeypatch.chdir(folder(tmp_path / "m").parent)

@@ -20,6 +20,7 @@ def test_script(block: Block, tmp_path: Path) -> None:
     if block.not_run:
         pytest.skip(block.not_run)
     (tmp_path / "checkpoint").symlink_to(ROOT / "plugins" / "tiny" / "train" / "checkpoint")
+    (tmp_path / "genai-model").symlink_to(ROOT / "plugins" / "onnx" / "tests" / "data" / "genai" / "int4")
     done = python(block.text, cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr

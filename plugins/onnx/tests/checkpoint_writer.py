@@ -121,6 +121,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "nano-mistral": Recipe(arch="mistral", tied=False, dtype="F16", config={"sliding_window": 12}),
     "nano-qwen2": Recipe(arch="qwen2", config={"sliding_window": 64, "max_window_layers": 2}),
     "nano-qwen3": Recipe(arch="qwen3", head_dim=32, config={"rope_theta": 1e6}),
+    "pico": Recipe(hidden=32, heads=2, kv_heads=1, mlp=64, vocab=320, context=128),
     "smollm2-135m": Recipe(
         hidden=576, layers=30, heads=9, kv_heads=3, head_dim=64, mlp=1536, vocab=49152, context=8192,
         config={"rope_theta": 1e5},

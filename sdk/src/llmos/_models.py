@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "llmos.json"
 """The file that makes a folder a model folder."""
+GENAI_MANIFEST = "genai_config.json"
+"""The file that makes a folder one of onnxruntime-genai's."""
+MANIFESTS = (MANIFEST, GENAI_MANIFEST)
 MANIFEST_LIMIT = 2**20
 """Most bytes of it."""
 FOLDER_BACKEND = "onnx"
@@ -129,7 +132,7 @@ def folder_spec(name: str | os.PathLike[str]) -> ModelSpec | None:
     A path object, or a string with a separator, is a path; a plain word is one only where it is a model folder.
     """
     path = Path(name)
-    is_path = not isinstance(name, str) or os.sep in name or (path / MANIFEST).is_file()
+    is_path = not isinstance(name, str) or os.sep in name or any((path / file).is_file() for file in MANIFESTS)
     return read_folder(path, str(path.resolve())) if is_path else None
 
 
@@ -138,26 +141,49 @@ def read_folder(folder: Path, name: str | None = None) -> ModelSpec:
 
     Only enough of the manifest is read to offer the model; its backend checks all of it before it loads anything.
     """
-    file = folder / MANIFEST
+    theirs = folder / GENAI_MANIFEST
+    file = theirs if theirs.is_file() and not (folder / MANIFEST).exists() else folder / MANIFEST
     try:
-        with file.open("rb") as opened:
-            manifest = json.loads(opened.read(MANIFEST_LIMIT))
-        called = name or manifest["name"]
-        decodes = ("generate", "tokenize", "detokenize", *(("chat",) if manifest.get("chat_template") else ()))
-        kinds = tuple(map(str, manifest.get("kinds", decodes)))
-        sizes = [entry["size"] for entry in manifest.get("files", {}).values()]
-        return ModelSpec(
-            name=called, backend=FOLDER_BACKEND, path=str(folder.resolve()), kinds=kinds, nbytes=sum(sizes),
-            license=str(manifest.get("licence", "")), description=f"model folder {manifest['name']}",
-        )  # fmt: skip
+        manifest = _read_object(file)
+        return _genai_spec(folder, name) if file is theirs else _own_spec(folder, name, manifest)
     except OSError as error:
         message = f"{folder} is no model folder: {file.name} cannot be read ({error.strerror})"
         raise ModelUnavailable(
-            message, model=str(folder), field="path", expected=f"a folder with {MANIFEST}"
+            message, model=str(folder), field="path", expected=f"a folder with {' or '.join(MANIFESTS)}"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"{folder} is no model folder: {file.name} is broken ({type(error).__name__}: {error})"
-        raise ModelUnavailable(message, model=str(folder), field=MANIFEST, expected="a manifest as written") from error
+        raise ModelUnavailable(message, model=str(folder), field=file.name, expected="a manifest as written") from error
+
+
+def _read_object(file: Path) -> Any:  # noqa: ANN401 - whatever a stranger's JSON holds
+    with file.open("rb") as opened:
+        return json.loads(opened.read(MANIFEST_LIMIT))
+
+
+def _own_spec(folder: Path, name: str | None, manifest: Any) -> ModelSpec:  # noqa: ANN401 - read, not checked
+    kinds = tuple(map(str, manifest.get("kinds", _decodes(chat=bool(manifest.get("chat_template"))))))
+    sizes = [entry["size"] for entry in manifest.get("files", {}).values()]
+    return ModelSpec(
+        name=name or manifest["name"], backend=FOLDER_BACKEND, path=str(folder.resolve()), kinds=kinds,
+        nbytes=sum(sizes), license=str(manifest.get("licence", "")), description=f"model folder {manifest['name']}",
+    )  # fmt: skip
+
+
+def _genai_spec(folder: Path, name: str | None) -> ModelSpec:
+    """Return the specification of a folder that onnxruntime-genai's builder wrote: it is called like the folder."""
+    settings, path = folder / "tokenizer_config.json", folder.resolve()
+    chat = (folder / "chat_template.jinja").is_file()
+    chat = chat or (settings.is_file() and bool(_read_object(settings).get("chat_template")))
+    sizes = [file.stat().st_size for file in folder.iterdir() if file.is_file()]
+    return ModelSpec(
+        name=name or path.name, backend=FOLDER_BACKEND, path=str(path), kinds=_decodes(chat=chat), nbytes=sum(sizes),
+        description=f"onnxruntime-genai folder {path.name}",
+    )  # fmt: skip
+
+
+def _decodes(*, chat: bool) -> tuple[str, ...]:
+    return ("generate", "tokenize", "detokenize", *(("chat",) if chat else ()))
 
 
 _noted: set[str] = set()

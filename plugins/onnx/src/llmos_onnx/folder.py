@@ -109,15 +109,15 @@ def open_folder(path: Path) -> ModelFolder:
     )
 
 
-def read_file(path: Path, name: str, entry: FileEntry | None, model: str) -> bytearray:
-    """Return the bytes of the file *name*, which must be what *entry* says (no entry: at most `MAX_JSON_BYTES`)."""
+def read_file(path: Path, name: str, entry: FileEntry | None, model: str, *, most: int = MAX_JSON_BYTES) -> bytearray:
+    """Return the bytes of the file *name*, which must be what *entry* says (no entry: at most *most* bytes)."""
     try:
         with open(path / name, "rb", buffering=0, opener=_open_no_link) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise refusal(model, name, "not a regular file", "a regular file")
-            if entry is None and status.st_size > MAX_JSON_BYTES:
-                raise refusal(model, f"{name}: size", status.st_size, f"at most {MAX_JSON_BYTES} bytes")
+            if entry is None and status.st_size > most:
+                raise refusal(model, f"{name}: size", status.st_size, f"at most {most} bytes")
             if entry is not None and status.st_size != entry.size:
                 raise refusal(model, f"{name}: size", status.st_size, f"{entry.size} bytes, as {MANIFEST} says")
             content, digest = _read_hashed(file, status.st_size)

@@ -83,8 +83,13 @@ _NOT_LARGER: Final = frozenset(
     "Reshape Round Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Split Sqrt Squeeze Tan Tanh TopK Transpose "
     "Trilu Unsqueeze QuantizeLinear DequantizeLinear ScatterElements ScatterND".split()
 )
+_LAYING_OUT: Final = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _FROM_SIZES: Final[Mapping[str, int]] = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
 """Operators that make tensors from sizes, and which of their inputs holds the sizes."""
+
+
+ANY: Final = -1
+"""In the shape of a `Port`: the graph may state a size or leave it open."""
 
 
 @attrs.frozen
@@ -138,6 +143,8 @@ class _Check:
     def __init__(self, model: str, graph: str) -> None:
         self._model = model
         self._graph = graph
+        self._stored: Mapping[str, int] = {}
+        self._turned_elements = 0
 
     def refusal(self, field: str, value: object, expected: str) -> ModelUnavailable:
         return refusal(self._model, f"{self._graph}: {field}", value, expected)
@@ -228,7 +235,7 @@ class _Check:
     def nodes(self, graph: GraphProto, stored: Mapping[str, int]) -> None:
         """Check every node: what it is, its attributes, and how large it may grow while the runtime loads it."""
         small = {tensor.name: tensor for tensor in graph.initializer if stored[tensor.name] <= _SMALL}
-        fixed = dict(stored)
+        fixed, self._stored = dict(stored), stored
         made = {value.name for value in graph.input} | stored.keys()
         for node in graph.node:
             if (node.domain, node.op_type) not in OPERATORS:
@@ -274,10 +281,20 @@ class _Check:
         if not set(names) <= fixed.keys():
             return
         bound = self._bound(node, names, fixed, small)
-        if bound > _MOST_ELEMENTS:
+        if bound > _MOST_ELEMENTS and not self._turned(node, bound):
             expected = f"constants that stay below {_MOST_ELEMENTS} elements while they are computed"
             raise self.refusal(f"{node.op_type}: size", bound, expected)
         fixed.update(dict.fromkeys(filter(None, node.output), bound))
+
+    def _turned(self, node: NodeProto, size: int) -> bool:
+        """Say whether *node* only lays out anew a stored tensor of *size*: a head that is the embeddings, turned.
+
+        All of them together may take as much as is stored.
+        """
+        if node.op_type not in _LAYING_OUT or node.input[0] not in self._stored:
+            return False
+        self._turned_elements += size
+        return self._turned_elements <= sum(self._stored.values())
 
     def _stated(self, node: NodeProto, sizes: TensorProto, fixed: Mapping[str, int]) -> None:
         """Refuse sizes that stand in the graph and are out of bounds, whatever they are applied to."""
@@ -334,7 +351,7 @@ class _Check:
         sizes = [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
         # A size that the contract states may be left open by the graph; it is compared when it runs.
         fits = len(sizes) == len(port.shape) and all(
-            size in (None, wanted) for size, wanted in zip(sizes, port.shape, strict=True)
+            size in (None, wanted) or wanted == ANY for size, wanted in zip(sizes, port.shape, strict=True)
         )
         if not fits:
             raise self.refusal(

@@ -88,16 +88,25 @@ def open_session(
     ort: ModuleType, folder: ImportedFolder, graph: str, threads: int, *, model: str
 ) -> onnxruntime.InferenceSession:
     """Create a session of *graph* from the folder's bytes; raise `ModelUnavailable` where the runtime refuses it."""
+    return open_bytes(ort, folder.graphs[graph], folder.data[graph], threads, graph=graph, model=model)
+
+
+def open_bytes(
+    ort: ModuleType, content: bytes, data: memoryview, threads: int, *, graph: str, model: str, **how: bool
+) -> onnxruntime.InferenceSession:
+    """Create a session of *content*, whose large tensors are *data*; *graph* is its file's name.
+
+    *how* are flags of `session_options`.  Raises `ModelUnavailable` where the runtime refuses it.
+    """
     _limit_memory(ort)
-    options = session_options(ort, threads)
+    options = session_options(ort, threads, **how)
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Weights go back to the system with their session; the shared allocator would keep them.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    data = folder.data[graph]
     if len(data):
         options.add_external_initializers_from_files_in_memory([data_name(graph)], [data], [len(data)])
     try:
-        session: onnxruntime.InferenceSession = ort.InferenceSession(folder.graphs[graph], options, providers=[CPU])
+        session: onnxruntime.InferenceSession = ort.InferenceSession(content, options, providers=[CPU])
     except Exception as error:  # the runtime's exception classes have no public base
         expected = "a graph that this runtime loads"
         message = f"ONNX Runtime refuses {graph} of {model!r}, expected {expected}: {error}"

@@ -32,10 +32,10 @@ def rows_are_alone(ort: ModuleType, manifest: Manifest) -> bool:
         return True
     blocks = manifest.blocks or Blocks()
     sizes = (size for size in BLOCK_SIZES if size <= blocks.size)
-    return all(_alike(ort, int(manifest.weights[1:]), size, blocks) for size in sizes)
+    return all(product_is_alone(ort, int(manifest.weights[1:]), size, blocks) for size in sizes)
 
 
-def _alike(ort: ModuleType, bits: int, size: int, blocks: Blocks) -> bool:
+def product_is_alone(ort: ModuleType, bits: int, size: int, blocks: Blocks) -> bool:
     """Multiply sixteen rows together, one by one, and in uneven parts, and compare bits."""
     session = ort.InferenceSession(_product(bits, size, blocks), session_options(ort, 1), providers=[CPU])
     x = np.random.default_rng(0).standard_normal((_ROWS, _INPUTS), dtype=np.float32)

@@ -4,6 +4,7 @@ native    `llmos_onnx.manifest`: the decoder that our own exporter writes; batch
 encoder   `llmos_onnx.encoder`: vectors and labels
 decoder   `llmos_onnx.imported_decoder`: a graph that returns its whole cache, as optimum writes it
 seq2seq   the same for an encoder and a decoder
+genai     `llmos_onnx.genai_layout`: what onnxruntime-genai's builder wrote, as it is; batched and cached as native
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from llmos_onnx.encoder import EncoderLayout
 from llmos_onnx.fields import nearest, read_json, refusal
 from llmos_onnx.folder import read_file
 from llmos_onnx.imported_decoder import ImportedDecoderLayout
+from llmos_onnx.genai import is_genai
+from llmos_onnx.genai_layout import GenaiLayout
 from llmos_onnx.manifest import MANIFEST
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ def imported_layout(path: Path) -> Layout | None:
 
     Raises `ModelUnavailable` where the manifest is missing, malformed, or names a layout that nobody knows.
     """
+    if is_genai(path):
+        return GenaiLayout()
     model = path.absolute().name
     fields = read_json(bytes(read_file(path, MANIFEST, None, model)), model=model, where=MANIFEST)
     if not fields.has("layout"):

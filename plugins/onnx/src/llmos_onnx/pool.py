@@ -79,7 +79,7 @@ class KvPool:
         self.next_tokens = np.zeros(size.slots, np.int64)
         """Token that each slot's next decode step reads."""
         self._owners: list[int | None] = [None] * size.slots
-        self._cache = _untouched((2 * shape.layers, size.slots, *self.row_shape), self.dtype)
+        self._cache = untouched((2 * shape.layers, size.slots, *self.row_shape), self.dtype)
 
     @property
     def used(self) -> int:
@@ -161,7 +161,7 @@ class KvPool:
             raise KernelBug("a free slot of the KV pool has a length", **facts)
 
 
-def _untouched(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def untouched(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return zeros that take memory page by page as they are written.
 
     `numpy.zeros` asks the system for pages of 2 MiB.  A head's place for one sequence is about as large, so the first

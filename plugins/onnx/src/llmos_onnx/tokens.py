@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 from tokenizers import Tokenizer
@@ -12,7 +12,6 @@ from llmos_onnx.fields import Fields, refusal
 from llmos_onnx.manifest import TOKENIZER, Generation, SpecialTokens, read_generation
 
 if TYPE_CHECKING:
-    from llmos_onnx.checkpoint import Checkpoint
     from llmos_onnx.shape import Shape
 
 TOKENIZER_CONFIG: Final = "tokenizer_config.json"
@@ -20,6 +19,20 @@ GENERATION_CONFIG: Final = "generation_config.json"
 TEMPLATE_FILE: Final = "chat_template.jinja"
 _MAX_TOKENIZER: Final = 64 << 20
 _MAX_TEMPLATE: Final = 500_000
+
+
+class TextFiles(Protocol):
+    """A folder with a tokenizer and its settings."""
+
+    @property
+    def model(self) -> str:
+        """The name that errors give it."""
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """Return the file *name* of at most *limit* bytes, or None where it does not exist."""
+
+    def json(self, name: str, *, limit: int = ...) -> Fields:
+        """Read the JSON file *name* of at most *limit* bytes; where it does not exist, an empty object."""
 
 
 @attrs.frozen(kw_only=True)
@@ -33,16 +46,12 @@ class TextSettings:
     chat_template: str | None
 
 
-def read_text_settings(checkpoint: Checkpoint, config: Fields, shape: Shape) -> TextSettings:
+def read_text_settings(checkpoint: TextFiles, config: Fields, shape: Shape) -> TextSettings:
     """Read everything about text from *checkpoint*; *config* is its ``config.json``.
 
     Raises `ModelUnavailable` where ``tokenizer.json`` is missing or malformed, or knows ids that *shape* does not.
     """
-    content = checkpoint.read(TOKENIZER, _MAX_TOKENIZER)
-    if content is None:
-        raise refusal(checkpoint.model, TOKENIZER, "missing", "the tokenizer in its one-file form")
-    content = _without_strangers(content, shape.vocab, model=checkpoint.model)
-    tokenizer = load_tokenizer(content, shape.vocab, model=checkpoint.model)
+    content, tokenizer = _read_tokenizer(checkpoint, shape.vocab)
     settings = checkpoint.json(TOKENIZER_CONFIG, limit=_MAX_TOKENIZER)
     generation = checkpoint.json(GENERATION_CONFIG)
     return TextSettings(
@@ -51,6 +60,29 @@ def read_text_settings(checkpoint: Checkpoint, config: Fields, shape: Shape) -> 
         generation=read_generation(generation, strict=False),
         chat_template=_chat_template(checkpoint, settings),
     )
+
+
+def read_named_settings(files: TextFiles, tokens: SpecialTokens, generation: Generation, vocab: int) -> TextSettings:
+    """Read tokenizer and chat template from *files*; which ids are special, and the sampling, are known already.
+
+    Raises `ModelUnavailable` where ``tokenizer.json`` is missing or malformed, or knows ids that are not in *vocab*.
+    """
+    content, tokenizer = _read_tokenizer(files, vocab)
+    settings = files.json(TOKENIZER_CONFIG, limit=_MAX_TOKENIZER)
+    return TextSettings(
+        tokenizer=content,
+        tokens=attrs.evolve(tokens, add_bos=_adds_bos(tokenizer, settings, tokens.bos)),
+        generation=generation,
+        chat_template=_chat_template(files, settings),
+    )
+
+
+def _read_tokenizer(files: TextFiles, vocab: int) -> tuple[bytes, Tokenizer]:
+    content = files.read(TOKENIZER, _MAX_TOKENIZER)
+    if content is None:
+        raise refusal(files.model, TOKENIZER, "missing", "the tokenizer in its one-file form")
+    content = _without_strangers(content, vocab, model=files.model)
+    return content, load_tokenizer(content, vocab, model=files.model)
 
 
 def _without_strangers(content: bytes, vocab: int, *, model: str) -> bytes:
@@ -89,9 +121,9 @@ def _special_tokens(
     """Collect the special ids: the tokenizer's own names first, then what the other files say."""
     bos = _named(tokenizer, settings, "bos_token", vocab)
     if bos is None:
-        bos = next(iter(_ids(generation, "bos_token_id", vocab) or _ids(config, "bos_token_id", vocab)), None)
+        bos = next(iter(read_ids(generation, "bos_token_id", vocab) or read_ids(config, "bos_token_id", vocab)), None)
     named = _named(tokenizer, settings, "eos_token", vocab)
-    eos = dict.fromkeys(_ids(generation, "eos_token_id", vocab) or _ids(config, "eos_token_id", vocab))
+    eos = dict.fromkeys(read_ids(generation, "eos_token_id", vocab) or read_ids(config, "eos_token_id", vocab))
     if named is not None:
         eos[named] = None
     pad = _named(tokenizer, settings, "pad_token", vocab)
@@ -107,7 +139,7 @@ def _adds_bos(tokenizer: Tokenizer, settings: Fields, bos: int | None) -> bool:
     return tokenizer.encode("a", add_special_tokens=True).ids[:1] == [bos]
 
 
-def _ids(fields: Fields, name: str, vocab: int) -> tuple[int, ...]:
+def read_ids(fields: Fields, name: str, vocab: int) -> tuple[int, ...]:
     """Return the ids under *name*: one, a list, or none."""
     if not fields.has(name):
         return ()
@@ -128,7 +160,7 @@ def _named(tokenizer: Tokenizer, settings: Fields, name: str, vocab: int) -> int
     return int(found)
 
 
-def _chat_template(checkpoint: Checkpoint, settings: Fields) -> str | None:
+def _chat_template(checkpoint: TextFiles, settings: Fields) -> str | None:
     """Return the template of ``chat_template.jinja`` or of the tokenizer's settings (of several, ``default``)."""
     content = checkpoint.read(TEMPLATE_FILE, _MAX_TEMPLATE)
     if content is not None:
