@@ -145,6 +145,7 @@ def test_chat_without_template(folder: Path, tmp_path: Path) -> None:
     ("options", "field"),
     [
         ({"slots": 0}, "slots"), ({"slots": 1.5}, "slots"), ({"context": 1}, "context"), ({"context": 513}, "context"),
+        ({"swap_bytes": -1}, "swap_bytes"),
         ({"kv_bytes": 10}, "kv_bytes"), ({"slots": 4000, "context": 512, "kv_bytes": 2**20}, "kv_bytes"),
         ({"threads": 0}, "threads"), ({"threads": True}, "threads"), ({"provider": "tpu"}, "provider"),
         ({"provider": "cuda"}, "provider"), ({"step_tokens": 0}, "step_tokens"), ({"slot": 3}, "slot"),

@@ -82,6 +82,50 @@ def test_preemption(executor: OnnxExecutor, how: Preemption, params: dict[str, A
     assert expected == [driver.rows[index].tokens for index in range(len(asked))]
 
 
+@pytest.mark.parametrize("room", [0, 40])
+def test_swap_is_bounded(model_folder: Callable[..., Path], room: int) -> None:
+    """A cache that finds no room in host memory is computed again, in steps of bounded size; statistics say so."""
+    per_token = load(model_folder("nano", "fp32"), slots=1, context=10).describe()["kv_bytes"] // 10
+    options = {"slots": 4, "context": 128, "threads": 1, "step_tokens": 8, "swap_bytes": room * per_token}
+    executor = load(model_folder("nano", "fp32"), **options)
+    asked = prompts(4, low=20, high=30)
+    expected = [alone(executor, prompt) for prompt in asked]
+    driver = Driver(executor, chunk=8)
+    for index, prompt in enumerate(asked):
+        driver.add(index, prompt, max_tokens=TOKENS, ignore_eos=True)
+    for _ in range(10):
+        driver.step()
+    for id in driver.rows:
+        driver.pause(id, "swap")
+        assert executor.describe()["swap_used"] <= options["swap_bytes"]
+    expected_swaps = int(room > 0)
+    steps = executor.describe()["steps"]
+    assert (expected_swaps, 4 - expected_swaps) == (steps["swapped"], steps["unswapped"])
+    for id in driver.rows:
+        driver.resume(id)
+    assert 0 == executor.describe()["swap_used"]
+    before = executor.describe()["steps"]["decoded"]
+    driver.step()
+    after = executor.describe()["steps"]["decoded"]
+
+    assert expected_swaps == after - before
+    driver.finish()
+    assert expected == [driver.rows[index].tokens for index in range(len(asked))]
+
+
+def test_swapped_task_that_ends(model_folder: Callable[..., Path]) -> None:
+    """A task that is cancelled while it is swapped out leaves nothing in host memory."""
+    executor = load(model_folder("nano", "fp32"), slots=2, context=128, threads=1)
+    driver = Driver(executor)
+    driver.add(1, prompts(1)[0], max_tokens=TOKENS)
+    driver.step()
+    driver.pause(1, "swap")
+    assert executor.describe()["swap_used"] > 0
+    driver.leave(1)
+
+    assert 0 == executor.describe()["swap_used"]
+
+
 def test_stalled_rows_rest(executor: OnnxExecutor) -> None:
     """Rows that a plan leaves out for a while go on as if nothing had been between."""
     asked = prompts(5)

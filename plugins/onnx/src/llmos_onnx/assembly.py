@@ -52,7 +52,7 @@ def pool_size(shape: DecoderShape, kv: str, options: Options, *, model: str) -> 
         expected = f"at least {need} bytes for {max(options.slots, 1)} x {context} tokens, or fewer slots or context"
         raise refusal(model, "options: kv_bytes", options.kv_bytes, expected)
     slots = options.slots or min(_SLOTS, most)
-    return PoolSize(slots, context, slots * context * per_token)
+    return PoolSize(slots, context, slots * context * per_token, options.swap_bytes)
 
 
 def footprint(weights: int, size: PoolSize, vocab: int, *, positions: int = 0) -> Footprint:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 api = 1
 
 _KV_BYTES: Final = 1 << 30
+_SWAP_BYTES: Final = 1 << 30
 
 
 @hookimpl
@@ -51,6 +52,8 @@ class Options:
     """Longest sequence in tokens; by default the model's, at most 4,096, and so that four of them fit."""
     kv_bytes: int = _KV_BYTES
     """Most bytes of key and value cache, taken from the system as they are used."""
+    swap_bytes: int = _SWAP_BYTES
+    """Most bytes of host memory for the caches of preempted tasks.  What finds no room is computed again later."""
     threads: int = 0
     """Threads within an operator; by default one per core, at most one per attention head.  More than one per head
     lets attention split its sums differently for different batches, and tokens may then depend on the batch."""
@@ -78,6 +81,7 @@ class Options:
             slots=fields.integer("slots", 1, 4096, default=0),
             context=fields.integer("context", 2, 2**24, default=0),
             kv_bytes=fields.integer("kv_bytes", 1, 2**50, default=_KV_BYTES),
+            swap_bytes=fields.integer("swap_bytes", 0, 2**50, default=_SWAP_BYTES),
             threads=fields.integer("threads", 1, 1024, default=0),
             step_tokens=fields.integer("step_tokens", 1, 2**24, default=0),
             spinning=fields.flag("spinning", default=True),

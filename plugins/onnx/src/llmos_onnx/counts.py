@@ -34,6 +34,11 @@ class Counts:
     right: int = 0
     """How many of those were right; `decoded` counts them too."""
 
+    swapped: int = 0
+    """Caches of preempted tasks that were copied to host memory."""
+    unswapped: int = 0
+    """Those that found no room there and were dropped instead."""
+
     def spare(self, tokens: int) -> None:
         """Count *tokens* of a prompt that were found computed."""
         self.cached += tokens

@@ -28,6 +28,7 @@ from llmos_onnx.prefix import Prompt
 from llmos_onnx.sampler import COLUMNS, Sampler
 from llmos_onnx.sampling import read_params
 from llmos_onnx.sequence import Sequence
+from llmos_onnx.swap import Swap
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -73,6 +74,7 @@ class OnnxExecutor(StepExecutor):
         self._parts = parts
         self._pool = parts.pool
         self._places = Places(parts.pool)
+        self._swap = Swap(parts.pool.size.swap)
         self._runner = parts.runner
         self._sampler = Sampler(parts.pool.size.slots, parts.manifest.vocab)
         self._columns = np.zeros(parts.pool.size.slots, COLUMNS)
@@ -90,8 +92,10 @@ class OnnxExecutor(StepExecutor):
         size = self._pool.size
         counts = {
             "slots": size.slots, "slots_used": self._pool.used, "context": size.context, "kv_bytes": size.nbytes,
-            "contexts": self._places.contexts,
+            "swap_bytes": self._swap.most, "swap_used": self._swap.used,
         }  # fmt: skip
+        if not self._runner.prefix:
+            counts["contexts"] = self._places.contexts
         return {**self._parts.facts, **counts, "steps": self._counts.report()}
 
     # --- tasks -------------------------------------------------------------------------------------------------
@@ -121,26 +125,37 @@ class OnnxExecutor(StepExecutor):
         """Give a slot; ``cached`` is how much of the prompt is in the cache already: the task's own or a prefix's."""
         sequence = self._sequence(id)
         if sequence.slot is None:
-            slot = self._places.enter(id, sequence.source, sequence.saved)
+            saved = self._swap.get(id)
+            slot = self._places.enter(id, sequence.source, saved)
             if slot is None:
                 return NotNow()
-            if sequence.saved is None:
+            if saved is None:
                 self._counts.spare(int(self._pool.lengths[slot]))
-            sequence.slot, sequence.saved = slot, None
+            self._swap.forget(id)
+            sequence.slot = slot
             self._columns[slot] = sequence.column()
             self._pool.next_tokens[slot] = sequence.tokens[sequence.count - 1]
         return Admitted(min(int(self._pool.lengths[sequence.slot]), sequence.prompt))
 
     def preempt(self, id: int, how: Preemption) -> None:
-        """Keep the slot, copy its cache out, or forget it."""
+        """Keep the slot, copy its cache out where the swap has room for it, or forget it."""
         sequence = self._sequence(id)
         if how == "keep" or sequence.slot is None:
             return
         if how == "drop":
             sequence.planned = 0
         if how == "swap":
-            sequence.saved = self._pool.save(sequence.slot, int(self._pool.lengths[sequence.slot]))
+            self._swap_out(sequence, sequence.slot)
         self._vacate(sequence)
+
+    def _swap_out(self, sequence: Sequence, slot: int) -> None:
+        """Copy the cache in *slot* out; one that finds no room is computed again when the task comes back."""
+        length = int(self._pool.lengths[slot])
+        if self._swap.fits(length * self._pool.size.token_bytes):
+            self._swap.put(sequence.id, self._pool.save(slot, length))
+            self._counts.swapped += 1
+        else:
+            self._counts.unswapped += 1
 
     def open_context(self, id: int, tokens: int) -> int:
         """Keep the cache of a conversation's last prompt, for tasks of up to *tokens*; return the bytes of as many."""
@@ -152,11 +167,12 @@ class OnnxExecutor(StepExecutor):
             message = f"a context of {tokens} tokens cannot be: tokens must be {expected}"
             raise InvalidArgument(message, field="tokens", value=tokens, expected=expected)
         self._places.open(id, tokens)
-        return tokens * (size.nbytes // (size.slots * size.context))
+        return tokens * size.token_bytes
 
     def release(self, ids: Iterable[int]) -> None:
         """Forget tasks and contexts, and free their slots."""
         for id in ids:
+            self._swap.forget(id)
             sequence = self._sequences.pop(id, None)
             if sequence is None:
                 self._places.close(id)
@@ -229,7 +245,8 @@ class OnnxExecutor(StepExecutor):
         chunks: list[tuple[Sequence, int]] = []
         replays: list[tuple[Sequence, int]] = []
         results = {id: Result(id) for id, _ in (*plan.prefill, *plan.decode)}
-        for id, planned in (*plan.prefill, *((id, self._pool.size.context) for id, _ in plan.decode)):
+        # A swap that found no room is planned as if nothing were missing: it takes a few steps then, as a prompt does.
+        for id, planned in (*plan.prefill, *((id, self._parts.step_tokens) for id, _ in plan.decode)):
             sequence = self._sequence(id)
             length, most = self._length(sequence), self._due(sequence, planned)
             missing, fresh = sequence.count - length, max(0, min(most, sequence.prompt - length))

@@ -60,6 +60,13 @@ class PoolSize:
     context: int
     """Longest sequence in tokens."""
     nbytes: int
+    swap: int = 0
+    """Bytes of host memory beside it, for caches that lost their slots."""
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's cache."""
+        return self.nbytes // (self.slots * self.context)
 
 
 class KvPool:

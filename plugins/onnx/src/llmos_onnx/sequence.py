@@ -40,8 +40,6 @@ class Sequence:
         self.tokens = np.zeros(self.prompt + params.max_tokens, np.int64)
         self.tokens[: self.prompt] = prompt.tokens
         self.slot: int | None = None
-        self.saved: npt.NDArray[Any] | None = None
-        """The cache of a sequence that was swapped out."""
         self.trust = Trust()
         """How well its tokens were guessed."""
         self.planned = 0
