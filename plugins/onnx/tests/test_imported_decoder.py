@@ -215,9 +215,12 @@ def test_conversation_keeps_its_cache(folders: dict[bool, Path]) -> None:
 
 
 def test_encoder_keeps_no_context(folders: dict[bool, Path]) -> None:
-    """What an encoder makes of a prompt's beginning depends on its end, so there is nothing to keep."""
+    """What an encoder makes of a prompt's beginning depends on its end, so there is nothing to keep, and it says so."""
+    executor = load(folders[True], threads=1)
     with pytest.raises(InvalidArgument, match="keeps no contexts"):
-        load(folders[True], threads=1).open_context(100, 50)
+        executor.open_context(100, 50)
+
+    assert "contexts" not in executor.describe()
 
 
 @both
