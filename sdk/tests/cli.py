@@ -23,7 +23,7 @@ model = "echo"
 name = "echo"
 backend = "echo"
 aliases = ["parrot"]
-kinds = ["generate", "chat"]
+kinds = ["generate", "chat", "embed", "classify"]
 description = "repeats the prompt"
 [[models]]
 name = "toy"

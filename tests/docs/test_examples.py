@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from llmos_onnx.export import export_folder
+from llmos_onnx.options import ExportOptions
+from plugins.onnx.tests.encoder_writer import EncoderRecipe, write_encoder_checkpoint
 from tests.documents import Block, blocks, documents
 from tests.workspace import ROOT, llmos, python
 
@@ -14,13 +17,27 @@ SCRIPTS = [block for path in documents() for block in blocks(path, "python")]
 CONSOLES = [block for path in documents() for block in blocks(path, "console")]
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders that examples name: checkpoints and models with random weights, as small as can be."""
+    root = tmp_path_factory.mktemp("folders")
+    recipes = {"all-MiniLM-L6-v2": EncoderRecipe(pooling="mean_tokens"), "classifier": EncoderRecipe(labels=("a", "b"))}
+    for name, recipe in recipes.items():
+        export_folder(write_encoder_checkpoint(root / f"{name}-checkpoint", recipe), root / name, ExportOptions())
+    return {
+        "checkpoint": ROOT / "plugins" / "tiny" / "train" / "checkpoint",
+        "genai-model": ROOT / "plugins" / "onnx" / "tests" / "data" / "genai" / "int4",
+        **{name: root / name for name in recipes},
+    }
+
+
 @pytest.mark.parametrize("block", SCRIPTS, ids=str)
-def test_script(block: Block, tmp_path: Path) -> None:
+def test_script(block: Block, tmp_path: Path, folders: dict[str, Path]) -> None:
     """A Python example runs as it stands, to its end, and prints what it says it prints."""
     if block.not_run:
         pytest.skip(block.not_run)
-    (tmp_path / "checkpoint").symlink_to(ROOT / "plugins" / "tiny" / "train" / "checkpoint")
-    (tmp_path / "genai-model").symlink_to(ROOT / "plugins" / "onnx" / "tests" / "data" / "genai" / "int4")
+    for name, folder in folders.items():
+        (tmp_path / name).symlink_to(folder)
     done = python(block.text, cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
@@ -28,10 +45,12 @@ def test_script(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", CONSOLES, ids=str)
-def test_console(block: Block, tmp_path: Path) -> None:
+def test_console(block: Block, tmp_path: Path, folders: dict[str, Path]) -> None:
     """A command line example does what it is there for."""
     if block.not_run:
         pytest.skip(block.not_run)
+    for name, folder in folders.items():
+        (tmp_path / name).symlink_to(folder)
     for line in block.text.splitlines():
         program, _, arguments = line.removeprefix("$ ").partition(" ")
         if line.startswith("$ ") and program == "llmos":

@@ -18,8 +18,10 @@ INTERRUPTED, READER_GONE = 130, 141
 COMMANDS = {
     "bench": "Measure how fast a model is here.",
     "chat": "Talk with a model.",
+    "classify": "Say which labels fit texts.",
     "completion": "Print the script that completes commands in your shell.",
     "doctor": "Say what does not work here, and why.",
+    "embed": "Turn texts into vectors, and say how alike they are.",
     "export": "Make a model folder from a checkpoint.",
     "generate": "Continue a prompt.",
     "models": "List, show, add and remove models.",

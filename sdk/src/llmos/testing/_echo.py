@@ -29,7 +29,7 @@ from llmos_kernel.contracts import (
 from llmos_kernel.errors import HandleRevoked, InvalidArgument, ModelUnavailable
 from llmos_kernel.hookspecs import hookimpl
 
-KINDS = ("generate", "chat", "embed", "tokenize", "detokenize")
+KINDS = ("generate", "chat", "embed", "classify", "tokenize", "detokenize")
 """What an echo model serves."""
 SAMPLING = (
     "max_tokens", "min_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty",
@@ -134,6 +134,10 @@ class EchoExecutor(StepExecutor):
             return _answer(Result(id, value=ids, finish="stop"))
         if task.kind == "embed":
             return _answer(Result(id, value=[float(len(ids)), float(len(text))], finish="stop"), len(ids))
+        if task.kind == "classify":
+            odd = len(ids) % 2
+            scores = {("even", "odd")[odd]: 1.0, ("odd", "even")[odd]: 0.0}
+            return _answer(Result(id, value=scores, finish="stop"), len(ids))
         return self._prepare_text(id, task, text, len(ids))
 
     def _prepare_text(self, id: int, task: Task, text: str, prompt: int) -> Prepared:
