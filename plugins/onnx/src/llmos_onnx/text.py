@@ -1,7 +1,7 @@
 """Between text and token ids.
 
 **What a user wrote never becomes a control token.**  A tokenizer turns ``<|end|>`` into one id wherever it stands, so
-two tokenizers are made from the same file: `Codec.encode_template` recognises control tokens and is given only what
+two tokenizers are made of the same vocabulary: `Codec.encode_template` recognises control tokens and is given only what
 the model's own chat template wrote; `Codec.encode` takes them for ordinary characters.  Every added token that is
 marked special or is bracketed like one counts as a control token.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from tokenizers import Encoding, Tokenizer
 
@@ -39,18 +39,14 @@ class Codec:
 
         Raises `ModelUnavailable` when the tokenizer cannot be read.
         """
-        data = _parse(tokenizer_json, model)
         self._template = _build(tokenizer_json, model)
+        unknown = getattr(self._template.model, "unk_token", None) if plain_unknown else None
         ids = set(control)
-        unknown = _unknown(data) if plain_unknown else None
-        for token in data.get("added_tokens", ()):
-            if token["content"] == unknown:  # it stands for what the vocabulary lacks, and commands nothing
-                continue
-            if token["special"] or _bracketed(token["content"]) or token["id"] in ids:
-                token["special"] = True
-                ids.add(token["id"])
-        self._plain = _build(json.dumps(data).encode(), model)
-        self._plain.encode_special_tokens = True
+        for id, token in self._template.get_added_tokens_decoder().items():
+            # The unknown token stands for what the vocabulary lacks, and commands nothing.
+            if token.content != unknown and (token.special or _bracketed(token.content)):
+                ids.add(id)
+        self._plain = _blind(self._template, ids)
         self.control_ids: Final = frozenset(ids)
         """Ids that only the model and its template may write."""
         self.any_control: Final = tuple(sorted(ids)[:1])
@@ -235,22 +231,6 @@ def _cut_ends(parts: list[Encoding], room: int) -> None:
         part.truncate(length)
 
 
-def _unknown(data: dict[str, Any]) -> object:
-    """Return the token for unknown words, where the tokenizer has one."""
-    model = data.get("model")
-    return model.get("unk_token") if isinstance(model, dict) else None
-
-
-def _parse(tokenizer_json: bytes, model: str) -> dict[str, Any]:
-    try:
-        data = json.loads(tokenizer_json)
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(model, error) from error
-    if not isinstance(data, dict):
-        raise _unreadable(model, "not a JSON object")
-    return data
-
-
 def _build(tokenizer_json: bytes, model: str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_buffer(tokenizer_json)
@@ -259,6 +239,23 @@ def _build(tokenizer_json: bytes, model: str) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _blind(tokenizer: Tokenizer, control: set[int]) -> Tokenizer:
+    """Return a tokenizer to which the *control* tokens of *tokenizer* are ordinary characters.
+
+    The vocabulary is shared, because to read it takes longer than all the rest.
+    """
+    blind = Tokenizer(tokenizer.model)
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        if getattr(tokenizer, part) is not None:
+            setattr(blind, part, getattr(tokenizer, part))
+    added = sorted(tokenizer.get_added_tokens_decoder().items())  # in this order they get the same ids again
+    for id, token in added:
+        token.special = token.special or id in control
+    blind.add_tokens([token for _, token in added])
+    blind.encode_special_tokens = True
+    return blind
 
 
 def _unreadable(model: str, why: object) -> ModelUnavailable:
