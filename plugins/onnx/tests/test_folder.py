@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llmos_kernel.errors import InvalidArgument, ModelUnavailable
-from llmos_onnx.folder import open_folder, read_manifest, write_folder
+from llmos_onnx.folder import open_folder, read_manifest, read_tokenizer, write_folder
 from llmos_onnx.manifest import DATA, GRAPH, MANIFEST, TOKENIZER
 
 Edit = Callable[[dict[str, Any]], object]
@@ -34,7 +34,7 @@ def edit(folder: Path, change: Edit) -> None:
 def refused(folder: Path) -> ModelUnavailable:
     """Open *folder*, which must fail, and return the error."""
     with pytest.raises(ModelUnavailable) as caught:
-        open_folder(folder)
+        read_tokenizer(folder, open_folder(folder).manifest)
     assert caught.value.fields["model"] == "nano"
     assert {"field", "value", "expected"} <= set(caught.value.fields)
     assert str(folder.parent) not in str(caught.value)
@@ -47,7 +47,7 @@ def test_a_folder_opens_with_the_bytes_that_were_hashed(folder: Path) -> None:
 
     assert (folder / GRAPH).read_bytes() == opened.graph
     assert (folder / DATA).read_bytes() == opened.data
-    assert (folder / TOKENIZER).read_bytes() == opened.tokenizer
+    assert (folder / TOKENIZER).read_bytes() == read_tokenizer(folder, opened.manifest)
     assert ([DATA], [opened.data], [len(opened.data)]) == opened.external_files()
     assert opened.data.readonly
     assert "llama" == opened.manifest.architecture

@@ -16,7 +16,7 @@ from llmos_kernel.errors import ModelUnavailable
 from llmos_kernel.hookspecs import hookimpl
 from llmos_onnx.assembly import assemble, control_ids, footprint, pool_size
 from llmos_onnx.fields import Fields, refusal
-from llmos_onnx.folder import ModelFolder, open_folder, read_manifest
+from llmos_onnx.folder import ModelFolder, open_folder, read_manifest, read_tokenizer
 from llmos_onnx.invariance import rows_are_alone
 from llmos_onnx.layouts import imported_layout
 from llmos_onnx.manifest import Manifest
@@ -118,19 +118,17 @@ class OnnxBackend(Backend):
             return layout.load(_path(spec), self._options(spec), model=spec.name)
         ort = runtime(spec.name)
         options = self._options(spec, profile := self._profile(spec, ort.__version__))
-        folder = open_folder(_path(spec))
-        manifest = folder.manifest
+        manifest = read_manifest(_path(spec))
         size = pool_size(manifest.shape, manifest.kv, options, model=spec.name)
         options = attrs.evolve(options, threads=options.threads or min(cores(), manifest.shape.heads))
-        with ThreadPoolExecutor(1, "llmos-onnx-load") as beside:  # the tokenizer takes as long as the session
-            starting = beside.submit(_session, ort, folder, options, model=spec.name)
-            codec = Codec(folder.tokenizer, model=spec.name, control=control_ids(manifest))
-            session = starting.result()
+        with ThreadPoolExecutor(1, "llmos-onnx-load") as beside:  # beside the weights, of which the session is made
+            codec = beside.submit(_codec, _path(spec), manifest, model=spec.name)
+            session = _session(ort, open_folder(_path(spec), manifest), options, model=spec.name)
         pool = KvPool(manifest.shape, size, manifest.kv)
         wiring, room = NativeWiring(session), options.speculate + 1
         return assemble(
             manifest,
-            codec,
+            codec.result(),
             Runner(session, ort.RunOptions(), wiring, pool, manifest.vocab, positions=room),
             pool,
             step_tokens=options.step_tokens,
@@ -153,6 +151,10 @@ class OnnxBackend(Backend):
 
     def _profile(self, spec: ModelSpec, runtime: str) -> Profile | None:
         return read_profile(user_home(), read_manifest(_path(spec)), runtime)
+
+
+def _codec(path: Path, manifest: Manifest, *, model: str) -> Codec:
+    return Codec(read_tokenizer(path, manifest), model=model, control=control_ids(manifest))
 
 
 def _session(ort: ModuleType, folder: ModelFolder, wanted: Options, *, model: str) -> onnxruntime.InferenceSession:

@@ -6,8 +6,8 @@
     tokenizer.json     the model's own tokenizer
     README.md          optional: the model card
 
-`open_folder` reads each file once, hashes what it read and returns those same bytes, so nothing that changes on disk
-afterwards matters, and the runtime is given bytes instead of paths:
+`open_folder` and `read_tokenizer` read each file once, hash what they read and return those same bytes, so nothing that
+changes on disk afterwards matters, and the runtime is given bytes instead of paths:
 
     folder = open_folder(path)
     options = onnxruntime.SessionOptions()
@@ -41,7 +41,7 @@ from llmos_onnx.manifest import DATA, GRAPH, MANIFEST, TOKENIZER, FileEntry, Man
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_PIECE: Final = 1 << 22
+_PIECE: Final = 1 << 27  # large, because each one waits for the interpreter's lock, which the tokenizer holds meanwhile
 
 
 class AnyManifest(Protocol):
@@ -73,8 +73,6 @@ class ModelFolder:
     """The serialised decoder graph; its large tensors lie in `data`."""
     data: memoryview
     """The weights, read-only."""
-    tokenizer: bytes
-    """``tokenizer.json`` as UTF-8, for `tokenizers.Tokenizer.from_str`."""
 
     def external_files(self) -> tuple[list[str], list[memoryview], list[int]]:
         """Return the arguments of ``SessionOptions.add_external_initializers_from_files_in_memory``."""
@@ -90,23 +88,22 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest.from_json(bytes(read_file(path, MANIFEST, None, model)), model=model)
 
 
-def open_folder(path: Path) -> ModelFolder:
-    """Read and verify the model folder at *path*.
+def open_folder(path: Path, manifest: Manifest | None = None) -> ModelFolder:
+    """Read and verify the graph and the weights of the model folder at *path*; *manifest* if it has been read before.
 
-    Every file is read once into memory of its own; size, SHA-256 and the graph's structure are checked before anything
+    Each file is read once into memory of its own; size, SHA-256 and the graph's structure are checked before anything
     is returned.  Raises `ModelUnavailable` naming the file or field, its value and what would be right, and
     `OutOfMemory` where the weights do not fit.
     """
-    manifest, model = read_manifest(path), path.absolute().name
-    contents = {name: read_file(path, name, manifest.files[name], model) for name in (GRAPH, DATA, TOKENIZER)}
-    graph = bytes(contents[GRAPH])
-    check_graph(graph, manifest, model=model)
-    return ModelFolder(
-        manifest=manifest,
-        graph=graph,
-        data=memoryview(contents[DATA]).toreadonly(),
-        tokenizer=bytes(contents[TOKENIZER]),
-    )
+    manifest, model = manifest or read_manifest(path), path.absolute().name
+    graph, data = (read_file(path, name, manifest.files[name], model) for name in (GRAPH, DATA))
+    check_graph(bytes(graph), manifest, model=model)
+    return ModelFolder(manifest=manifest, graph=bytes(graph), data=memoryview(data).toreadonly())
+
+
+def read_tokenizer(path: Path, manifest: Manifest) -> bytes:
+    """Return ``tokenizer.json`` of the folder at *path*; raise `ModelUnavailable` where it is not what was exported."""
+    return bytes(read_file(path, TOKENIZER, manifest.files[TOKENIZER], path.absolute().name))
 
 
 def read_file(path: Path, name: str, entry: FileEntry | None, model: str, *, most: int = MAX_JSON_BYTES) -> bytearray:
@@ -135,7 +132,7 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def _read_hashed(file: FileIO, size: int) -> tuple[bytearray, str]:
-    """Read up to *size* bytes, hashing each piece while it is still in the processor's cache."""
+    """Read up to *size* bytes and hash them."""
     try:
         content = bytearray(size)
     except MemoryError as error:
