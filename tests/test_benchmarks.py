@@ -125,12 +125,23 @@ def test_works_are_the_same_for_everybody() -> None:
         first, second = (work.requests(random.Random(f"a {work.name}"), 512) for _ in range(2))
 
         assert first == second
-        assert {3, 511} >= {min(map(min, first[0])), max(map(max, first[0]))}
+        assert 3 <= min(min(map(min, prompts)) for prompts, _ in first)
+        assert 511 >= max(max(map(max, prompts)) for prompts, _ in first)
+
+
+def test_figures_are_tokens_per_second() -> None:
+    """Of one set of requests all counts; of two, what the larger has more, so that what both do is left out."""
+    rng = random.Random(0)
+    several, read, answers = decode(8, 24), prefill(1024), mixed(2)
+
+    assert 8 * 24 / 3 == several.figure(several.requests(rng, 512), [{"seconds": 2.0}, {"seconds": 5.0}])
+    assert 1024 / 2 == read.figure(read.requests(rng, 512), [{"seconds": 2.0}])
+    assert 10 / 2 == answers.figure([([[5], [5]], [3, 7])], [{"seconds": 2.0}])
 
 
 def test_mixed_lengths() -> None:
     """Inputs and outputs are uniform in 32 to 256."""
-    prompts, lengths = mixed(400).requests(random.Random(0), 512)
+    ((prompts, lengths),) = mixed(400).requests(random.Random(0), 512)
     sizes = [len(prompt) for prompt in prompts]
 
     for values in (sizes, lengths):
@@ -140,20 +151,17 @@ def test_mixed_lengths() -> None:
 
 
 def test_progress_counts_only_what_was_asked_for() -> None:
-    """A row that is run on with its batch gets no more tokens; the mark is when the last one has its first."""
+    """A row that is run on with its batch gets no more tokens."""
     progress = Progress([3, 1])
     assert progress.add(0, 7)
-    progress.step()
     assert progress.add(0, 8)
     assert not progress.add(1, 9)
-    progress.step()
     assert not progress.add(1, 9)
     assert not progress.add(0, 5)
     report = progress.report()
 
     assert [[7, 8, 5], [9]] == report["tokens"]
-    assert (4, 1) == (report["count"], report["after"])
-    assert 0 < report["first"] <= report["seconds"]
+    assert 0 < report["seconds"]
 
 
 def test_engines_take_turns() -> None:
@@ -226,7 +234,9 @@ def test_end_to_end(tmp_path: Path) -> None:
     expected = "load load-inner decode-1 prefill-128 prefill-1024 decode-8 decode-16 shared-prefix outside requests"
     assert set(expected.split()) == works
     assert {} == result.engines["llmos"]["problems"]
-    assert all(value > 0 for one in result.measurements for value in one.values)
+    # A difference of two short runs can be anything on a busy machine.
+    whole = [one for one in result.measurements if not one.work.startswith("decode")]
+    assert all(value > 0 for one in whole for value in one.values)
     assert set(result.engines["llmos"]["rss"]) == {"fp32", "q4"}
 
 

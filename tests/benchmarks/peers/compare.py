@@ -50,7 +50,7 @@ def _any(seat: Seat) -> bool:
 
 
 def _four_bit(seat: Seat) -> bool:
-    return seat.form == ENGINES[seat.engine.name].four_bit
+    return ENGINES[seat.engine.name].has_four_bits(seat.form)
 
 
 def _ours(seat: Seat) -> bool:
@@ -143,14 +143,14 @@ class Comparing:
         values: Values = {}
         going = list(seats)
         for number in range(rounds):
-            requests = work.requests(random.Random(f"{SEED} {work.name} {number}"), self.vocab)
+            asked = work.requests(random.Random(f"{SEED} {work.name} {number}"), self.vocab)
             repeated = []
             for seat in going:
                 self.home.say(f"{work.title}, round {number + 1}: {seat.engine.title} {seat.form}")
-                report = self._ask(seat, work.name, requests)
-                if report is not None:
-                    values.setdefault(seat.key, []).append(work.figure(report, requests))
-                    repeated += [seat] * (again(seat) and report["seconds"] < _LONG)
+                reports = [report for one in asked if (report := self._ask(seat, work.name, one)) is not None]
+                if len(reports) == len(asked):
+                    values.setdefault(seat.key, []).append(work.figure(asked, reports))
+                    repeated += [seat] * (again(seat) and reports[-1]["seconds"] < _LONG)
             going = repeated
         self._keep(work.name, work.title, "tokens/s", values, note)
 

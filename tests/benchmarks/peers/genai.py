@@ -55,5 +55,4 @@ class _GenAi:
                 generator.generate_next_token()
                 for row, token in zip(rows, generator.get_next_tokens(), strict=True):
                     progress.add(row, int(token))
-                progress.step()
         return progress.report()

@@ -12,7 +12,7 @@ Found = list[Measurement]
 
 def goals(found: Found) -> Iterator[Goal]:
     """Yield a goal for every row that both sides were measured for."""
-    four = [one for one in found if one.form == ENGINES[one.engine].four_bit]
+    four = [one for one in found if ENGINES[one.engine].has_four_bits(one.form)]
     peers = "llamacpp openvino genai"
     yield from _beside(four, "decode-1", peers, 1.1, "decode, 1 stream, 4-bit weights, best of the peers")
     for peer, must in (("openvino", 1.1), ("llamacpp", 2.0), ("optimum", 4.0)):

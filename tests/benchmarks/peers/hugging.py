@@ -20,7 +20,6 @@ class _Watch(StoppingCriteria):  # type: ignore[misc] # untyped here
         """Note the newest token of each row."""
         for row, token in zip(self._rows, input_ids[:, -1].tolist(), strict=True):
             self._progress.add(row, token)
-        self._progress.step()
         return torch.zeros(len(input_ids), dtype=torch.bool)
 
 

@@ -139,7 +139,6 @@ class _LlamaCpp:
                     del running[slot]
                     heapq.heappush(free, slot)
                     llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
-            progress.step()
         return progress.report()
 
     def _fill(self, running: dict[int, _Row]) -> list[tuple[int, int]]:

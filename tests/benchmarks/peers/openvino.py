@@ -59,5 +59,4 @@ class _OpenVino:
                     for output in handle.read().values():
                         for token in output.generated_ids:
                             progress.add(request, token)
-            progress.step()
         return progress.report()

@@ -18,11 +18,15 @@ _CACHE_BYTES = 2**33
 
 
 def prepare(checkpoint: Path, folder: Path, form: str) -> None:
-    """Write ``folder/FORMAT`` with the native exporter; ``-kv8`` after the weights' format is a cache of integers."""
+    """Write ``folder/FORMAT`` with the native exporter.
+
+    ``-kv8`` after the weights' format is a cache of integers, ``-b128`` one scale for 128 weights instead of 64.
+    """
     from llmos_onnx.export import export_model  # noqa: PLC0415 - only the preparation needs it
 
-    weights, _, cache = form.partition("-")
-    export_model(checkpoint, folder / form, weights=weights, kv="int8" if cache else "float32")
+    weights, _, variant = form.partition("-")
+    variants: dict[str, dict[str, Any]] = {"": {}, "kv8": {"kv": "int8"}, "b128": {"block_size": 128}}
+    export_model(checkpoint, folder / form, weights=weights, **variants[variant])
 
 
 def load(folder: Path, form: str, *, threads: int, slots: int, context: int) -> Engine:
@@ -43,23 +47,17 @@ class _Ours:
         """Schedule every request and wait for all."""
         before = self._steps()
         begin = time.perf_counter()
-        tasks = []
+        handles = []
         for prompt, length in zip(prompts, lengths, strict=True):
             params = {"max_tokens": length, "ignore_eos": True, "temperature": 0.0}
-            tasks.append((time.perf_counter() - begin, Task("generate", self._model, prompt, params=params)))
-        handles = [self._process.schedule(task) for _, task in tasks]
+            handles.append(self._process.schedule(Task("generate", self._model, prompt, params=params)))
         ends = [self._process.recv(handle).body for handle in handles]
         seconds = time.perf_counter() - begin
         for end in ends:
             if not isinstance(end, Done):
                 raise end.error
-        firsts = [at + end.usage.queued + end.usage.prefill for (at, _), end in zip(tasks, ends, strict=True)]
-        first = max(firsts)
-        return {
-            "seconds": seconds, "first": first, "count": sum(end.usage.generated for end in ends),
-            "after": sum(_after(first, mine, end) for mine, end in zip(firsts, ends, strict=True)),
-            "tokens": [list(end.tokens) for end in ends], "outside": _outside(before, self._steps()),
-        }  # fmt: skip
+        tokens = [list(end.tokens) for end in ends]
+        return {"seconds": seconds, "tokens": tokens, "outside": _outside(before, self._steps())}
 
     def _steps(self) -> dict[str, float]:
         """Return the engine's own count of steps and of the time inside the runtime."""
@@ -71,9 +69,3 @@ def _outside(before: dict[str, float], after: dict[str, float]) -> float:
     """Return the share of the steps' time that was not the runtime's."""
     run, step = (after[name] - before[name] for name in ("run_seconds", "step_seconds"))
     return 1 - run / step if step else 0.0
-
-
-def _after(mark: float, first: float, end: Done) -> float:
-    """Return how many tokens of a task came after *mark*: they come evenly."""
-    last = first + end.usage.decode
-    return (end.usage.generated - 1) * (last - mark) / (last - first) if last > mark else 0.0

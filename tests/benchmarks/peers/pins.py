@@ -31,10 +31,14 @@ class Engine:
     continuous: bool = False
     """Whether requests join and leave a running batch."""
 
+    def has_four_bits(self, form: str) -> bool:
+        """Whether the weights of the format *form*, ``WEIGHTS`` or ``WEIGHTS-VARIANT``, have four bits."""
+        return form.partition("-")[0] == self.four_bit
+
 
 OURS = Engine(
-    name="llmos", title="llmos", module="ours", formats=("fp32", "w8a8", "w8a8-kv8", "q8", "q4"), four_bit="q4",
-    continuous=True,
+    name="llmos", title="llmos", module="ours", formats=("fp32", "w8a8", "w8a8-kv8", "q8", "q4", "q4-b128"),
+    four_bit="q4", continuous=True,
 )  # fmt: skip
 PEERS = (
     Engine(

@@ -38,6 +38,8 @@ class Worker:
     def __init__(self, place: Place, form: str, threads: int) -> None:
         # Threads of OpenMP would go on spinning for their whole quantum where others are measured.
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+        # Who installs has compiled modules; without them most of a start would be the compiler's.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         argv = [place.python, "-m", "tests.benchmarks.peers.serve", place.module, place.folder, form, threads]
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the worker
         self._begin = time.perf_counter()

@@ -11,6 +11,7 @@ import attrs
 Requests = tuple[list[list[int]], list[int]]
 """Prompts, and how many tokens each is continued by."""
 _PROMPT = 128
+_SHORT = 16
 _SPECIAL = 3
 """Tokens below this may mean something to a tokenizer."""
 
@@ -40,10 +41,23 @@ class Work:
 
     name: str
     title: str
-    requests: Callable[[random.Random, int], Requests]
-    """Makes the requests for a vocabulary of so many tokens."""
-    figure: Callable[[dict[str, Any], Requests], float]
-    """Tokens per second, from a worker's report."""
+    requests: Callable[[random.Random, int], list[Requests]]
+    """Makes the requests for a vocabulary of so many tokens: one set, or a smaller one and a larger one."""
+    tokens: Callable[[Requests], int]
+    """What of a set is counted."""
+
+    def figure(self, asked: list[Requests], reports: list[dict[str, Any]]) -> float:
+        """Return tokens per second from a worker's reports; of two sets, of what the larger has more."""
+        counts = [self.tokens(requests) for requests in asked]
+        seconds = [float(report["seconds"]) for report in reports]
+        if len(asked) == 1:
+            return counts[0] / seconds[0]
+        return (counts[1] - counts[0]) / (seconds[1] - seconds[0])
+
+
+def answered(requests: Requests) -> int:
+    """Return the tokens that the answers have."""
+    return sum(requests[1])
 
 
 def prompt(rng: random.Random, vocab: int, length: int) -> list[int]:
@@ -52,36 +66,37 @@ def prompt(rng: random.Random, vocab: int, length: int) -> list[int]:
 
 
 def decode(streams: int, new: int) -> Work:
-    """*streams* prompts of 128 tokens at once; the figure counts what comes after each has its first token."""
+    """*streams* prompts of 128 tokens at once; the figure is what *new* more tokens of each cost.
 
-    def requests(rng: random.Random, vocab: int) -> Requests:
-        return [prompt(rng, vocab, _PROMPT) for _ in range(streams)], [new + 1] * streams
+    An engine may answer some while it still reads others: the difference of two runs leaves both out.
+    """
+
+    def requests(rng: random.Random, vocab: int) -> list[Requests]:
+        return [
+            ([prompt(rng, vocab, _PROMPT) for _ in range(streams)], [length] * streams)
+            for length in (_SHORT, _SHORT + new)
+        ]
 
     name = "1 stream" if streams == 1 else f"{streams} streams"
-    return Work(name=f"decode-{streams}", title=f"decode, {name}", requests=requests, figure=_decoded)
+    return Work(name=f"decode-{streams}", title=f"decode, {name}", requests=requests, tokens=answered)
 
 
 def prefill(length: int) -> Work:
     """One prompt of *length* tokens and one new token."""
     return Work(
         name=f"prefill-{length}", title=f"prefill of {length:,} tokens",
-        requests=lambda rng, vocab: ([prompt(rng, vocab, length)], [1]),
-        figure=lambda report, requests: float(length / report["seconds"]),
+        requests=lambda rng, vocab: [([prompt(rng, vocab, length)], [1])], tokens=lambda requests: length,
     )  # fmt: skip
 
 
 def mixed(count: int) -> Work:
     """*count* requests at once, inputs and outputs of 32 to 256 tokens; the figure is output tokens per second."""
 
-    def requests(rng: random.Random, vocab: int) -> Requests:
+    def requests(rng: random.Random, vocab: int) -> list[Requests]:
         sizes = [(rng.randint(32, 256), rng.randint(32, 256)) for _ in range(count)]
-        return [prompt(rng, vocab, length) for length, _ in sizes], [new for _, new in sizes]
+        return [([prompt(rng, vocab, length) for length, _ in sizes], [new for _, new in sizes])]
 
     return Work(
         name="requests", title=f"{count} requests of 32–256 in and out", requests=requests,
-        figure=lambda report, requests: float(report["count"] / report["seconds"]),
+        tokens=answered,
     )  # fmt: skip
-
-
-def _decoded(report: dict[str, Any], requests: Requests) -> float:
-    return float(report["after"] / (report["seconds"] - report["first"]))
