@@ -154,7 +154,7 @@ class OnnxBackend(Backend):
 
 
 def _codec(path: Path, manifest: Manifest, *, model: str) -> Codec:
-    return Codec(read_tokenizer(path, manifest), model=model, control=control_ids(manifest))
+    return Codec(read_tokenizer(path, manifest), model=model, vocab=manifest.vocab, control=control_ids(manifest))
 
 
 def _session(ort: ModuleType, folder: ModelFolder, wanted: Options, *, model: str) -> onnxruntime.InferenceSession:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,7 +16,7 @@ import attrs
 import numpy as np
 
 from llmos_onnx.fields import MAX_JSON_BYTES, Fields, nearest, read_json, refusal
-from llmos_onnx.safetensors import FLOATS, TensorFile
+from llmos_onnx.safetensors import FLOATS, TensorFile, open_regular
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -88,7 +89,7 @@ class Checkpoint:
     def read(self, name: str, limit: int) -> bytes | None:
         """Return the file *name* of at most *limit* bytes, or None where it does not exist."""
         try:
-            with (self._path / name).open("rb") as file:
+            with BufferedReader(open_regular(self._path / name, model=self.model)) as file:
                 content = file.read(limit + 1)
         except FileNotFoundError:
             return None

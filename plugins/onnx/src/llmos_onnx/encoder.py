@@ -81,7 +81,7 @@ class EncoderLayout:
         session = open_session(ort, folder, GRAPH, threads, model=model)
         executor = EncoderExecutor(
             manifest=manifest,
-            codec=Codec(folder.tokenizer, model=model, plain_unknown=True),
+            codec=Codec(folder.tokenizer, model=model, vocab=manifest.vocab, plain_unknown=True),
             runner=EncoderRunner(ort, session, folder.inputs[GRAPH], manifest, counts),
             context=context,
             rows=options.slots or _ROWS,

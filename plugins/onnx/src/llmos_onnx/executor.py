@@ -448,7 +448,7 @@ class OnnxExecutor(StepExecutor):
             if token < 0:
                 results[sequence.id] = Result(sequence.id, error=sequence.dead_end() or self._not_finite())
             else:
-                results[sequence.id] = sequence.advance(token, reports.get(row))
+                results[sequence.id] = self._advance(sequence, token, reports.get(row))
                 self._counts.decoded += 1
 
     def _report_errors(self, batch: Rows, first: int, results: dict[int, Result]) -> None:
@@ -457,6 +457,13 @@ class OnnxExecutor(StepExecutor):
             owner = self._pool.owner(first + row)
             if owner is not None:
                 results[owner] = Result(owner, error=error)
+
+    def _advance(self, sequence: Sequence, token: int, logprob: LogProb | None) -> Result:
+        """Let *sequence* take *token*; where its text cannot be told, that is its own failure and not the step's."""
+        try:
+            return sequence.advance(token, logprob)
+        except ModelUnavailable as error:
+            return Result(sequence.id, error=error)
 
     def _reports(
         self,

@@ -16,12 +16,17 @@ import attrs
 from llmos_kernel.errors import ModelUnavailable
 
 MAX_JSON_BYTES: Final = 1 << 20
+MAX_ELEMENTS: Final = 1_000_000
+"""Most elements of a file, unless it is read with another limit: each takes up to a hundred bytes."""
 _SHOWN: Final = 120
+_LONGEST_NAME: Final = 300
 
 
 def refusal(model: str, field: str, value: object, expected: str) -> ModelUnavailable:
     """Return the error that says that *field* of *model* is *value* where *expected* would be right."""
-    shown = repr(value)
+    if len(field) > _LONGEST_NAME:
+        field = field[:_LONGEST_NAME] + "…"
+    shown = repr(value[:_SHOWN] if isinstance(value, str) else value)
     if len(shown) > _SHOWN:
         shown = shown[:_SHOWN] + "…"
     message = f"model {model!r} is refused: {field} is {shown}, expected {expected}"
@@ -31,14 +36,23 @@ def refusal(model: str, field: str, value: object, expected: str) -> ModelUnavai
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``known, known, …`` with the names most like *name* first, for the *expected* of a refusal."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3)
+    close = difflib.get_close_matches(name[:_LONGEST_NAME], names, n=3)
     return ", ".join([*close, *(other for other in names if other not in close)])
 
 
-def read_json(data: bytes, *, model: str, where: str, limit: int = MAX_JSON_BYTES) -> Fields:
-    """Parse *data* as one JSON object of at most *limit* bytes; raise `ModelUnavailable` for anything else."""
+def read_json(
+    data: bytes, *, model: str, where: str, limit: int = MAX_JSON_BYTES, elements: int = MAX_ELEMENTS
+) -> Fields:
+    """Parse *data* as one JSON object of at most *limit* bytes and about as many *elements*.
+
+    Raises `ModelUnavailable` for anything else.
+    """
     if len(data) > limit:
         raise refusal(model, f"{where}: size", len(data), f"at most {limit} bytes")
+    # What may begin an element; within strings it counts too, which no real file comes near.
+    found = sum(map(data.count, (b",", b"[", b"{")))
+    if found > elements:
+        raise refusal(model, f"{where}: elements", found, f"at most {elements}")
     try:
         values = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -75,7 +75,7 @@ class GenaiLayout:
             **how,
             "batch_invariant": threads <= manifest.heads and _rows_are_alone(ort, graph),
         }
-        codec = Codec(text.tokenizer, model=model, control=control_ids(manifest))
+        codec = Codec(text.tokenizer, model=model, vocab=manifest.vocab, control=control_ids(manifest))
         return assemble(
             manifest,
             codec,

@@ -119,7 +119,7 @@ def _executor(ort: ModuleType, folder: ImportedFolder, size: PoolSize, threads: 
     graphs.try_it(runner, min(_TRIAL + len(cache.prefix), size.context - 1))
     return assemble(
         manifest,
-        Codec(folder.tokenizer, model=model, control=control_ids(manifest)),
+        Codec(folder.tokenizer, model=model, vocab=manifest.vocab, control=control_ids(manifest)),
         runner,
         pool,
         # A prompt is computed in one run whatever is planned of it, and rows take turns within a step.

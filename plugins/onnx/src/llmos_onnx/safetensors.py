@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import struct
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -84,6 +86,22 @@ def _read_info(fields: Fields, base: int) -> TensorInfo:
     return TensorInfo(dtype=dtype, shape=shape, start=base + offsets[0], size=size)
 
 
+def open_regular(path: Path, *, model: str) -> FileIO:
+    """Open the file *path* for reading; raise `ModelUnavailable` where it is a pipe or a device, without waiting.
+
+    Links are followed: caches of published checkpoints consist of them.
+    """
+    file = FileIO(path, opener=_without_waiting)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise refusal(model, path.name, "not a regular file", "a regular file")
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 class TensorFile:
     """An open safetensors file; a context manager."""
 
@@ -91,7 +109,7 @@ class TensorFile:
         """Open *path* and read its header; raise `ModelUnavailable` where that is malformed or missing."""
         self._model, self._name = model, path.name
         try:
-            self._file = path.open("rb", buffering=0)
+            self._file = open_regular(path, model=model)
         except OSError as error:
             raise refusal(model, path.name, error.strerror, "a readable safetensors file") from error
         try:

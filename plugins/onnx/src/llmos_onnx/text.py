@@ -18,7 +18,8 @@ from typing import Final
 
 from tokenizers import Encoding, Tokenizer
 
-from llmos_kernel.errors import InvalidArgument, ModelUnavailable
+from llmos_kernel.errors import InvalidArgument
+from llmos_onnx.tokenizer_check import build_tokenizer, check_ids, contained
 
 _UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 # A character has at most four bytes, so at most three ids can wait for the next one, and show up to three U+FFFD.
@@ -31,22 +32,25 @@ class Codec:
     """A model's tokenizer.  Safe to use from several threads at once."""
 
     def __init__(
-        self, tokenizer_json: bytes, *, model: str, control: Iterable[int] = (), plain_unknown: bool = False
-    ) -> None:
+        self, tokenizer_json: bytes, *, model: str, vocab: int = 2**31, control: Iterable[int] = (),
+        plain_unknown: bool = False,
+    ) -> None:  # fmt: skip
         """Read ``tokenizer.json``; *control* are ids that count as control tokens besides those that it marks.
 
         With *plain_unknown* the token for unknown words is not one of them: encoders have no other way to read these.
 
-        Raises `ModelUnavailable` when the tokenizer cannot be read.
+        Raises `ModelUnavailable` when the tokenizer cannot be read, or has an id that is not below *vocab*.
         """
-        self._template = _build(tokenizer_json, model)
+        self._model = model
+        self._template = build_tokenizer(tokenizer_json, model=model)
+        known = check_ids(self._template, vocab, model=model)
         unknown = getattr(self._template.model, "unk_token", None) if plain_unknown else None
         ids = set(control)
         for id, token in self._template.get_added_tokens_decoder().items():
             # The unknown token stands for what the vocabulary lacks, and commands nothing.
             if token.content != unknown and (token.special or _bracketed(token.content)):
                 ids.add(id)
-        self._plain = _blind(self._template, ids)
+        self._plain = contained(model, _blind, self._template, ids)
         self.control_ids: Final = frozenset(ids)
         """Ids that only the model and its template may write."""
         self.any_control: Final = tuple(sorted(ids)[:1])
@@ -54,7 +58,7 @@ class Codec:
         self._control_texts = tuple(
             sorted({text for id in ids if (text := self._template.id_to_token(id))}, key=len, reverse=True)
         )
-        self.longest: Final = max((len(text) for text in self._template.get_vocab()), default=1)
+        self.longest: Final = max(map(len, known), default=1)
         """Most characters that one id stands for."""
 
     def encode(self, text: str) -> list[int]:
@@ -89,16 +93,16 @@ class Codec:
         if over > 0:
             _cut_ends(parts, max(room, len(parts)))
         second = parts[1] if pair is not None else None
-        whole = self._plain.post_process(parts[0], second, add_special_tokens=True)
+        whole = contained(self._model, self._plain.post_process, parts[0], second, add_special_tokens=True)
         return whole.ids, whole.type_ids
 
     def encode_whole(self, text: str) -> list[int]:
         """Return the ids of *text* between the special tokens of an encoder, however many they are."""
-        ids: list[int] = self._plain.post_process(self._part(text), add_special_tokens=True).ids
-        return ids
+        whole = contained(self._model, self._plain.post_process, self._part(text), add_special_tokens=True)
+        return list(whole.ids)
 
     def _part(self, text: str) -> Encoding:
-        encoding = self._plain.encode(_check_text(text), add_special_tokens=False)
+        encoding = contained(self._model, self._plain.encode, _check_text(text), add_special_tokens=False)
         found = next((id for id in encoding.ids if id in self.control_ids), None)
         if found is None:
             return encoding
@@ -106,12 +110,15 @@ class Codec:
 
     def encode_template(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the ids of trusted *text*, control tokens recognised, and each id's span of characters in it."""
-        encoding = self._template.encode(_check_text(text), add_special_tokens=False)
+        encoding = contained(self._model, self._template.encode, _check_text(text), add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of *ids*, without special tokens; an unfinished character is U+FFFD."""
-        return self._template.decode(ids, skip_special_tokens=True)
+        """Return the text of *ids*, without special tokens; an unfinished character is U+FFFD.
+
+        Raises `ModelUnavailable` where the model's own decoder fails on them.
+        """
+        return contained(self._model, self._template.decode, ids, skip_special_tokens=True)
 
     def token(self, id: int) -> str:
         """Return the vocabulary's own spelling of *id*; empty where it has none."""
@@ -132,7 +139,7 @@ class Codec:
         return Detokenizer(self)
 
     def _encode_plain(self, text: str) -> list[int]:
-        ids: list[int] = self._plain.encode(_check_text(text), add_special_tokens=False).ids
+        ids: list[int] = contained(self._model, self._plain.encode, _check_text(text), add_special_tokens=False).ids
         return ids
 
     def _cut(self, text: str) -> list[str]:
@@ -231,16 +238,6 @@ def _cut_ends(parts: list[Encoding], room: int) -> None:
         part.truncate(length)
 
 
-def _build(tokenizer_json: bytes, model: str) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_buffer(tokenizer_json)
-    except Exception as error:  # the library raises plain Exception
-        raise _unreadable(model, error) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
 def _blind(tokenizer: Tokenizer, control: set[int]) -> Tokenizer:
     """Return a tokenizer to which the *control* tokens of *tokenizer* are ordinary characters.
 
@@ -256,12 +253,6 @@ def _blind(tokenizer: Tokenizer, control: set[int]) -> Tokenizer:
     blind.add_tokens([token for _, token in added])
     blind.encode_special_tokens = True
     return blind
-
-
-def _unreadable(model: str, why: object) -> ModelUnavailable:
-    expected = "a tokenizer.json that the tokenizers library reads"
-    message = f"the tokenizer of {model!r} cannot be read: {why}"
-    return ModelUnavailable(message, model=model, field="tokenizer.json", value=str(why), expected=expected)
 
 
 def _bracketed(text: str) -> bool:

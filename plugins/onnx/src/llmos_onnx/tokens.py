@@ -6,18 +6,21 @@ import json
 from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
-from tokenizers import Tokenizer
 
 from llmos_onnx.fields import Fields, refusal
 from llmos_onnx.manifest import TOKENIZER, Generation, SpecialTokens, read_generation
+from llmos_onnx.tokenizer_check import build_tokenizer, check_ids
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from llmos_onnx.shape import Shape
 
 TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 GENERATION_CONFIG: Final = "generation_config.json"
 TEMPLATE_FILE: Final = "chat_template.jinja"
 _MAX_TOKENIZER: Final = 64 << 20
+_MAX_SETTINGS: Final = 8 << 20
 _MAX_TEMPLATE: Final = 500_000
 
 
@@ -52,7 +55,7 @@ def read_text_settings(checkpoint: TextFiles, config: Fields, shape: Shape) -> T
     Raises `ModelUnavailable` where ``tokenizer.json`` is missing or malformed, or knows ids that *shape* does not.
     """
     content, tokenizer = _read_tokenizer(checkpoint, shape.vocab)
-    settings = checkpoint.json(TOKENIZER_CONFIG, limit=_MAX_TOKENIZER)
+    settings = checkpoint.json(TOKENIZER_CONFIG, limit=_MAX_SETTINGS)
     generation = checkpoint.json(GENERATION_CONFIG)
     return TextSettings(
         tokenizer=content,
@@ -68,7 +71,7 @@ def read_named_settings(files: TextFiles, tokens: SpecialTokens, generation: Gen
     Raises `ModelUnavailable` where ``tokenizer.json`` is missing or malformed, or knows ids that are not in *vocab*.
     """
     content, tokenizer = _read_tokenizer(files, vocab)
-    settings = files.json(TOKENIZER_CONFIG, limit=_MAX_TOKENIZER)
+    settings = files.json(TOKENIZER_CONFIG, limit=_MAX_SETTINGS)
     return TextSettings(
         tokenizer=content,
         tokens=attrs.evolve(tokens, add_bos=_adds_bos(tokenizer, settings, tokens.bos)),
@@ -91,7 +94,7 @@ def _without_strangers(content: bytes, vocab: int, *, model: str) -> bytes:
     Text models share a tokenizer with siblings that see pictures, whose tokens they have no entries for (Gemma 3 1B).
     Text that names such a token is then text like any other.
     """
-    added = _parse(content, model=model).get_added_tokens_decoder()
+    added = build_tokenizer(content, model=model).get_added_tokens_decoder()
     if max(added, default=-1) < vocab:
         return content
     state = json.loads(content)
@@ -99,19 +102,10 @@ def _without_strangers(content: bytes, vocab: int, *, model: str) -> bytes:
     return json.dumps(state, ensure_ascii=False).encode()
 
 
-def _parse(content: bytes, *, model: str) -> Tokenizer:
-    try:
-        return Tokenizer.from_str(content.decode("utf-8"))
-    except Exception as error:
-        raise refusal(model, TOKENIZER, str(error), "a tokenizer that the tokenizers library reads") from error
-
-
 def load_tokenizer(content: bytes, vocab: int, *, model: str) -> Tokenizer:
     """Parse ``tokenizer.json``; raise `ModelUnavailable` where it is malformed or has an id beyond *vocab*."""
-    tokenizer = _parse(content, model=model)
-    last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-    if last >= vocab:
-        raise refusal(model, f"{TOKENIZER}: token id", last, f"ids below {vocab}, the vocabulary of the model")
+    tokenizer = build_tokenizer(content, model=model)
+    check_ids(tokenizer, vocab, model=model)
     return tokenizer
 
 
