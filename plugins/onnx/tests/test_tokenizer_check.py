@@ -140,7 +140,7 @@ def test_hostile_tokenizers(name: str) -> None:
         Codec(content, model="some", vocab=26)
 
     assert "some" == caught.value.fields["model"]
-    assert field in caught.value.fields["field"]
+    assert field in str(caught.value.fields["field"])
     assert len(str(caught.value)) < 1000
 
 
