@@ -11,13 +11,15 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.benchmarks.encoders.report import markdown as encoder_table
+from tests.benchmarks.encoders.words import sentences
 from tests.benchmarks.peers.compare import Comparing, Seat, interleaved
 from tests.benchmarks.peers.environments import Home
 from tests.benchmarks.peers.goals import goals
 from tests.benchmarks.peers.pins import ENGINES, OURS, PEERS, Engine
 from tests.benchmarks.peers.progress import Progress
 from tests.benchmarks.peers.report import markdown, plot
-from tests.benchmarks.peers.results import Comparison, Measurement
+from tests.benchmarks.peers.results import Comparison, Goal, Measurement
 from tests.benchmarks.peers.worker import Place, Worker, WorkerFailed
 from tests.benchmarks.peers.works import QUICK, decode, mixed, prefill
 from tests.benchmarks.readme import comparisons, markdown as kernel_table, write
@@ -246,3 +248,30 @@ def test_readme_shows_the_committed_figures() -> None:
 
     assert comparisons() in text
     assert kernel_table() in text
+
+
+def test_sentences_of_mixed_lengths() -> None:
+    """The same seed makes the same sentences; most are short, some are long, none is longer than the model reads."""
+    found = sentences(random.Random(1), 1000)
+    lengths = sorted(len(text.split()) for text in found)
+
+    assert found == sentences(random.Random(1), 1000)
+    assert 3 == lengths[0]
+    assert 10 < lengths[500] < 25
+    assert 80 < lengths[-1] <= 180
+
+
+def test_table_of_encoders() -> None:
+    """Every engine and format is in it, with the ratio that counts and whether it is what it must be."""
+    found = Comparison(
+        machine={"cpu": "a processor", "cores": 2, "date": "2026-01-02"}, model="a-model", threads=2,
+        effort={"texts": 256, "rounds": 9},
+        engines={"llmos": {"title": "llmos", "versions": ["llmos 1"]}, "plain": {"title": "plain", "versions": ["2"]}},
+        measurements=[measured("embed", "llmos", "fp32", 90.0, 110.0, 100.0), measured("embed", "plain", "fp32", 50.0)],
+        goals=[Goal(title="fp32, beside plain", ours="100", theirs="50", ratio=2.0, must=1.0)],
+    )  # fmt: skip
+    lines = encoder_table(found).splitlines()
+
+    assert "| llmos | fp32 | 100 | 20% |  |" in lines
+    assert "| fp32, beside plain | 100 | 50 | 2.00 | ≥ 1 | met |" in lines
+    assert "- plain: 2" in lines

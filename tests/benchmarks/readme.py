@@ -9,12 +9,14 @@ ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__" and not __package__:  # run as a file
     sys.path.insert(0, str(ROOT))
 
+from tests.benchmarks.encoders import report as embedding  # noqa: E402 - the path comes first
 from tests.benchmarks.figures import cells, load  # noqa: E402 - the path comes first
 from tests.benchmarks.peers import report  # noqa: E402 - the same
 from tests.benchmarks.peers.results import Comparison  # noqa: E402 - the same
 
 RESULTS = Path(__file__).parent / "results"
 KERNEL = RESULTS / "kernel.json"
+ENCODERS = RESULTS / "encoders-minilm.json"
 
 
 def markdown(path: Path = KERNEL) -> str:
@@ -32,6 +34,11 @@ def comparisons(folder: Path = RESULTS) -> str:
     return "\n\n".join(found) or "Not measured yet."
 
 
+def encoders(path: Path = ENCODERS) -> str:
+    """Return the tables of the model that embeds."""
+    return embedding.markdown(Comparison.load(path)) if path.exists() else "Not measured yet."
+
+
 def write(readme: Path, text: str, name: str) -> None:
     """Replace what stands between the two marks called *name*; raise `ValueError` where they are not."""
     first, last = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -45,3 +52,4 @@ def write(readme: Path, text: str, name: str) -> None:
 if __name__ == "__main__":
     write(ROOT / "README.md", markdown(), "benchmarks")
     write(ROOT / "README.md", comparisons(), "speed")
+    write(ROOT / "README.md", encoders(), "encoders")

@@ -21,13 +21,14 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     threads, slots, context = map(int, numbers)
     begin = time.perf_counter()
-    peer = import_module(f"tests.benchmarks.peers.{module}")
+    peer = import_module(module)
     imported = time.perf_counter()
     engine = peer.load(Path(folder), form, threads=threads, slots=slots, context=context)
     facts = {"imports": imported - begin, "load": time.perf_counter() - imported}
     print(json.dumps(facts), file=answers, flush=True)
     for line in sys.stdin:
-        report = engine.generate(**json.loads(line))
+        what, arguments = json.loads(line)
+        report = getattr(engine, what)(**arguments)
         report["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps(report), file=answers, flush=True)
 

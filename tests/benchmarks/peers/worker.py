@@ -30,6 +30,8 @@ class Place:
     python: Path
     module: str
     folder: Path
+    package: str = "tests.benchmarks.peers"
+    """Where its module is."""
 
 
 class Worker:
@@ -40,7 +42,8 @@ class Worker:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         # Who installs has compiled modules; without them most of a start would be the compiler's.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        argv = [place.python, "-m", "tests.benchmarks.peers.serve", place.module, place.folder, form, threads]
+        module = f"{place.package}.{place.module}"
+        argv = [place.python, "-m", "tests.benchmarks.peers.serve", module, place.folder, form, threads]
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the worker
         self._begin = time.perf_counter()
         self._process = subprocess.Popen(
@@ -61,16 +64,20 @@ class Worker:
 
     def generate(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int]) -> dict[str, Any]:
         """Run the requests while every other worker sleeps; raise `WorkerFailed` where tokens are missing."""
-        pipe = self._process.stdin
-        if pipe is None:
-            raise WorkerFailed("the worker has no standard input")
-        pipe.write(json.dumps({"prompts": prompts, "lengths": lengths}) + "\n")
-        pipe.flush()
-        report = self._read()
+        report = self.ask("generate", prompts=prompts, lengths=lengths)
         found = [len(tokens) for tokens in report["tokens"]]
         if found != list(lengths):
             raise WorkerFailed(f"answers have {found} tokens, asked were {list(lengths)}")
         return report
+
+    def ask(self, what: str, **arguments: object) -> dict[str, Any]:
+        """Call the engine's method *what* and return its report."""
+        pipe = self._process.stdin
+        if pipe is None:
+            raise WorkerFailed("the worker has no standard input")
+        pipe.write(json.dumps([what, arguments]) + "\n")
+        pipe.flush()
+        return self._read()
 
     def since_start(self) -> float:
         """Return the seconds since the process was started."""
