@@ -13,6 +13,9 @@ import pytest
 
 from tests.benchmarks.encoders.report import markdown as encoder_table
 from tests.benchmarks.encoders.words import sentences
+from llmos_onnx.export import export_model
+from tests.benchmarks import operators
+from tests.benchmarks.checkpoints import write_checkpoint
 from tests.benchmarks.peers.compare import Comparing, Seat, interleaved
 from tests.benchmarks.peers.environments import Home
 from tests.benchmarks.peers.goals import goals
@@ -22,7 +25,7 @@ from tests.benchmarks.peers.report import markdown, plot
 from tests.benchmarks.peers.results import Comparison, Goal, Measurement
 from tests.benchmarks.peers.worker import Place, Worker, WorkerFailed
 from tests.benchmarks.peers.works import QUICK, decode, mixed, prefill
-from tests.benchmarks.readme import comparisons, markdown as kernel_table, write
+from tests.benchmarks.readme import OPERATORS, comparisons, markdown as kernel_table, write
 from tests.workspace import ROOT, run
 
 UNITS = {"load": "s", "outside": "%", "shared-prefix": "×"}
@@ -242,12 +245,13 @@ def test_end_to_end(tmp_path: Path) -> None:
     assert set(result.engines["llmos"]["rss"]) == {"fp32", "q4"}
 
 
-def test_readme_shows_the_committed_figures() -> None:
-    """Its tables are what is generated from the JSON of the last runs."""
+def test_documents_show_the_committed_figures() -> None:
+    """Their tables are what is generated from the JSON of the last runs."""
     text = (ROOT / "README.md").read_text("utf-8")
 
     assert comparisons() in text
     assert kernel_table() in text
+    assert operators.markdown(OPERATORS) in (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
 
 
 def test_sentences_of_mixed_lengths() -> None:
@@ -275,3 +279,15 @@ def test_table_of_encoders() -> None:
     assert "| llmos | fp32 | 100 | 20% |  |" in lines
     assert "| fp32, beside plain | 100 | 50 | 2.00 | ≥ 1 | met |" in lines
     assert "- plain: 2" in lines
+
+
+def test_operators_of_a_run(tmp_path: Path) -> None:
+    """Every operator's time is counted once, as attention, products with weights, or the rest."""
+    write_checkpoint("nano", tmp_path / "nano")
+    export_model(tmp_path / "nano", tmp_path / "folder", weights="w8a8")
+
+    found = operators.spent(tmp_path / "folder", operators.Case("some", 2, 1, 3), threads=1)
+
+    assert 0 < min(found.attention, found.products, found.rest)
+    assert sum(found.operators.values()) == pytest.approx(found.whole)
+    assert {"GroupQueryAttention", "QGemm", "SkipSimplifiedLayerNormalization"} <= set(found.operators)

@@ -1,4 +1,4 @@
-"""Writes the tables of the README from the committed figures: ``python -m tests.benchmarks.readme``."""
+"""Writes the tables of the documents from the committed figures: ``python -m tests.benchmarks.readme``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ if __name__ == "__main__" and not __package__:  # run as a file
 
 from tests.benchmarks.encoders import report as embedding  # noqa: E402 - the path comes first
 from tests.benchmarks.figures import cells, load  # noqa: E402 - the path comes first
+from tests.benchmarks import operators  # noqa: E402 - the same
 from tests.benchmarks.peers import report  # noqa: E402 - the same
 from tests.benchmarks.peers.results import Comparison  # noqa: E402 - the same
 
 RESULTS = Path(__file__).parent / "results"
 KERNEL = RESULTS / "kernel.json"
 ENCODERS = RESULTS / "encoders-minilm.json"
+OPERATORS = RESULTS / "operators-smollm2-135m.json"
 
 
 def markdown(path: Path = KERNEL) -> str:
@@ -53,3 +55,4 @@ if __name__ == "__main__":
     write(ROOT / "README.md", markdown(), "benchmarks")
     write(ROOT / "README.md", comparisons(), "speed")
     write(ROOT / "README.md", encoders(), "encoders")
+    write(ROOT / "docs" / "benchmarks.md", operators.markdown(OPERATORS), "operators")
