@@ -1,48 +1,44 @@
 """``--format auto``: export the quantised formats, run each on this machine for a moment, keep the one that suits.
 
-What is measured are the engine's own steps, threads and sampling included, as the backend would run the folder.  What
-is compared are two pieces of work: one request alone (latency) and sixteen together (throughput), each of 128 tokens of
-prompt and 128 of output.  ``balanced`` compares the product of both times, so that twice as fast here is worth as much
-as twice as fast there.
+What is compared are two pieces of work: one request alone (latency) and sixteen together (throughput), each of 128
+tokens of prompt and 128 of output.  ``balanced`` compares the mean of both times, the geometric one, so that twice as
+fast here is worth as much as twice as fast there.
+
+Formats are measured in turn, round after round, until the best one leads by more than rounds of one format differ.  On
+a busy machine that may not come; then processor time decides, which other work disturbs less, and the person is told.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from llmos_kernel.api import Task
-from llmos_kernel.contracts import ModelSpec, Plan
 from llmos_kernel.errors import InvalidArgument
-from llmos_onnx.backend import OnnxBackend
-from llmos_onnx.folder import check_target, read_manifest
+from llmos_onnx.folder import check_target
 from llmos_onnx.imported import ImportedManifest
 from llmos_onnx.manifest import MANIFEST, Choice, Manifest, Speeds
 from llmos_onnx.options import IN_BLOCKS
+from llmos_onnx.speeds import Timed, best_of, measure, seconds
 from llmos_onnx.writing import write_model_folder
 
 if TYPE_CHECKING:
-    from llmos_kernel.contracts import StepExecutor
     from llmos_onnx.checkpoint import Progress
     from llmos_onnx.options import ExportOptions
 
 CANDIDATES: Final = ("w8a8", "q8", "q4")
 """Formats that are tried; fp32 is exact and slower than all of them."""
-ROWS: Final = 16
-_PROMPT, _OUTPUT = 128, 128
-_CONTEXT: Final = 512
-_STEPS: Final = 16
-"""Decoding steps that are timed, of which the fastest counts: other work on the machine only makes steps slower."""
-_PASSES: Final = 2
-"""How often the candidates are measured in turn, for the same reason."""
-_measured: Final = itertools.count()
+STEADY: Final = 0.03
+"""Rounds of one format that differ by no more come from a quiet machine."""
+_ROUNDS, _MOST_ROUNDS = 2, 6
+"""How often the candidates are measured in turn: at least, and where the machine is busy."""
+
+Rounds = Mapping[str, Sequence[Timed]]
+"""By format: what was measured, round by round."""
 
 
 def export_fastest(source: Path, target: Path, wanted: ExportOptions, progress: Progress | None = None) -> Manifest:
@@ -64,30 +60,68 @@ def export_fastest(source: Path, target: Path, wanted: ExportOptions, progress: 
             except InvalidArgument as error:
                 if name not in IN_BLOCKS or error.fields.get("field") != "weights":
                     raise
-        passes = [{name: measure(Path(held, name)) for name in manifests} for _ in range(_PASSES)]
-        choice = Choice(goal=goal, speeds={name: _best([found[name] for found in passes]) for name in manifests})
-        best = ranked(choice)[0]
+        best, choice = choose(goal, _measured(goal, {name: Path(held, name) for name in manifests}))
         manifest = attrs.evolve(manifests[best], choice=choice)
         Path(held, best, MANIFEST).write_bytes(manifest.to_json())
         Path(held, best).rename(target)
     return manifest
 
 
-def seconds(speeds: Speeds) -> tuple[float, float]:
-    """Return how long one request alone takes, and sixteen together."""
-    alone = _PROMPT / speeds.prefill + _OUTPUT / speeds.decode_1
-    together = ROWS * (_PROMPT / speeds.prefill + _OUTPUT / speeds.decode_16)
-    return alone, together
+def _measured(goal: str, folders: Mapping[str, Path]) -> Rounds:
+    """Measure *folders* in turn, forwards and backwards, until they are settled or it has been often enough."""
+    rounds: dict[str, list[Timed]] = {name: [] for name in folders}
+    for turn in range(_MOST_ROUNDS):
+        for name in list(folders)[:: -1 if turn % 2 else 1]:
+            rounds[name].append(measure(folders[name]))
+        if turn + 1 >= _ROUNDS and settled(goal, rounds):
+            break
+    return rounds
+
+
+def cost(goal: str, speeds: Speeds) -> float:
+    """Return the seconds that count for *goal*."""
+    alone, together = seconds(speeds)
+    return {"latency": alone, "throughput": together, "balanced": math.sqrt(alone * together)}[goal]
+
+
+def settled(goal: str, rounds: Rounds) -> bool:
+    """Say whether more rounds would change nothing: they hardly differ, or formats differ by more and both ways."""
+    first, *others = _by_clock(goal, rounds)
+    spread = _spread(goal, rounds)
+    if not others or spread <= STEADY:
+        return True
+    times = {name: min(cost(goal, one.clock) for one in rounds[name]) for name in (first, others[0])}
+    return times[others[0]] / times[first] - 1 > spread and first == _by_processor(goal, rounds)
+
+
+def choose(goal: str, rounds: Rounds) -> tuple[str, Choice]:
+    """Return the best format and what to remember of the *rounds*, at least two of each format."""
+    best = (_by_clock(goal, rounds)[0]) if settled(goal, rounds) else _by_processor(goal, rounds)
+    speeds = {name: best_of([one.clock for one in found]) for name, found in rounds.items()}
+    spread = 0.0 if settled(goal, rounds) else _spread(goal, rounds)
+    return best, Choice(goal=goal, speeds=speeds, spread=spread)
+
+
+def _by_clock(goal: str, rounds: Rounds) -> list[str]:
+    return sorted(rounds, key=lambda name: min(cost(goal, one.clock) for one in rounds[name]))
+
+
+def _by_processor(goal: str, rounds: Rounds) -> str:
+    return min(rounds, key=lambda name: min(cost(goal, one.processor) for one in rounds[name]))
+
+
+def _spread(goal: str, rounds: Rounds) -> float:
+    """Return by what share the two best rounds of one of the two best formats differ."""
+    found = []
+    for name in _by_clock(goal, rounds)[:2]:
+        least, second = sorted(cost(goal, one.clock) for one in rounds[name])[:2]
+        found.append(second / least - 1)
+    return max(found)
 
 
 def ranked(choice: Choice) -> list[str]:
-    """Return the measured formats, the best for the goal first."""
-
-    def cost(name: str) -> float:
-        alone, together = seconds(choice.speeds[name])
-        return {"latency": alone, "throughput": together, "balanced": alone * together}[choice.goal]
-
-    return sorted(choice.speeds, key=cost)
+    """Return the measured formats, the fastest for the goal first."""
+    return sorted(choice.speeds, key=lambda name: cost(choice.goal, choice.speeds[name]))
 
 
 def explain(manifest: Manifest | ImportedManifest) -> list[str]:
@@ -105,62 +139,11 @@ def explain(manifest: Manifest | ImportedManifest) -> list[str]:
         "throughput": "sixteen requests together end soonest",
         "balanced": "the product of both times is least",
     }
+    if manifest.choice.spread:
+        said = f"This machine was busy: rounds of one format differ by {manifest.choice.spread:.0%}."
+        reason = "it takes least processor time; export again on a quiet machine to be sure"
+        return [*lines, said, f"Chose {manifest.weights} for {manifest.choice.goal}: {reason}."]
     return [*lines, f"Chose {manifest.weights} for {manifest.choice.goal}: {why[manifest.choice.goal]}."]
-
-
-def _best(found: list[Speeds]) -> Speeds:
-    names = [field.name for field in attrs.fields(Speeds)]
-    return Speeds(**{name: max(getattr(speeds, name) for speeds in found) for name in names})
-
-
-def measure(folder: Path) -> Speeds:
-    """Load *folder* as the backend does, and return how fast its steps are."""
-    with loaded(folder, {}) as executor:
-        return speeds(executor)
-
-
-@contextmanager
-def loaded(folder: Path, options: Mapping[str, Any]) -> Iterator[StepExecutor]:
-    """Give the executor of *folder* for `ROWS` rows with *options*, and close it afterwards."""
-    context = min(_CONTEXT, read_manifest(folder).shape.context)
-    asked = {"slots": ROWS, "context": context, "step_tokens": max(_PROMPT, ROWS), **options}
-    executor = OnnxBackend({}).load(ModelSpec(name=folder.name, backend="onnx", path=str(folder), options=asked))
-    try:
-        yield executor
-    finally:
-        executor.close()
-
-
-def speeds(executor: StepExecutor, prompt: int = _PROMPT) -> Speeds:
-    """Time prompts of *prompt* tokens one by one, then one row alone, then all rows together; leave no task behind."""
-    limits = executor.limits
-    length = max(min(prompt, limits.context - 2 * (_STEPS + 2)), 1)
-    rows = range(ROWS)
-    for id in rows:
-        task = Task("generate", None, [1] * length, params={"temperature": 0.0, "ignore_eos": True})
-        executor.prepare(id, task, f"measured {next(_measured)}")  # a tenant of its own: nothing is cached for it
-        executor.admit(id)
-    prefill = min(_prefilled(executor, id, length, min(limits.tokens, length)) for id in rows)
-    alone = _fastest(executor, Plan(decode=((0, 1),)))
-    together = _fastest(executor, Plan(decode=tuple((id, 1) for id in rows)))
-    executor.release(rows)
-    return Speeds(prefill=length / prefill, decode_1=1 / alone, decode_16=ROWS / together)
-
-
-def _prefilled(executor: StepExecutor, id: int, length: int, chunk: int) -> float:
-    """Return the seconds of *length* tokens of prompt in chunks of *chunk* tokens."""
-    chunks = [min(chunk, length - done) for done in range(0, length, chunk)]
-    return sum(_timed(executor, Plan(prefill=((id, tokens),))) for tokens in chunks)
-
-
-def _fastest(executor: StepExecutor, plan: Plan) -> float:
-    return min(_timed(executor, plan) for _ in range(_STEPS))
-
-
-def _timed(executor: StepExecutor, plan: Plan) -> float:
-    start = time.perf_counter()
-    list(executor.step(plan))
-    return time.perf_counter() - start
 
 
 def _part(progress: Progress, number: int) -> Callable[[str, int, int], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
@@ -17,8 +17,14 @@ from llmos_kernel.hookspecs import hookimpl
 if TYPE_CHECKING:
     from llmos_onnx.manifest import Manifest
     from llmos_onnx.profile import Profile
+    from llmos_onnx.tuning import Tuning
 
 api = 1
+
+SECONDS: Final = 120.0
+"""How long measuring may take, unless it is told."""
+BUSY: Final = 0.1
+"""Rounds of one comparison that are farther apart come from a machine that does other things too."""
 
 
 @hookimpl
@@ -30,11 +36,18 @@ def llmos_command() -> click.Command:
 @click.command("tune")
 @click.argument("name")
 @click.option("--forget", is_flag=True, help="Remove what was measured before, and measure nothing.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 86_400),
+    default=SECONDS,
+    show_default=True,
+    help="How long it may take; what is not tried by then stays as it is.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def tune(name: str, forget: bool, as_json: bool) -> None:
+def tune(name: str, forget: bool, seconds: float, as_json: bool) -> None:
     """Measure which options run the model NAME fastest on this machine, and use them from now on.
 
-    It takes a minute or more and wants a machine that does nothing else.  `llmos models show NAME --load` says what is
+    It takes a minute or two and wants a machine that does nothing else.  `llmos models show NAME --load` says what is
     used.
     """
     from llmos_onnx.folder import read_manifest  # noqa: PLC0415 - only who types the command pays
@@ -47,12 +60,13 @@ def tune(name: str, forget: bool, as_json: bool) -> None:
         path.unlink(missing_ok=True)
         click.echo(json.dumps({"removed": str(path)}) if as_json else f"{name} runs with the defaults again.")
         return
-    profile = _measure(folder, manifest, quiet=as_json)
-    path = write_profile(user_home(), manifest, profile)
+    found = _measure(folder, manifest, seconds, quiet=as_json)
+    path = write_profile(user_home(), manifest, found.profile)
     if as_json:
-        click.echo(json.dumps({"file": str(path), **attrs.asdict(profile)}, indent=2))
+        values = {"file": str(path), **attrs.asdict(found.profile), "untried": found.untried, "spread": found.spread}
+        click.echo(json.dumps(values, indent=2))
     else:
-        for line in table(profile):
+        for line in [*table(found.profile), *remarks(found)]:
             click.echo(line)
         click.echo(f"Kept in {path}; `llmos tune {name} --forget` takes it back.")
 
@@ -67,6 +81,16 @@ def table(profile: Profile) -> list[str]:
         rates = f"{speeds.prefill:>7.0f}/s {speeds.decode_1:>6.1f}/s {speeds.decode_16:>6.1f}/s"
         mark = "*" if knobs == profile.knobs else " "
         lines.append(f"{mark} {knobs.threads:>7} {knobs.step_tokens:>5} {switches} {rates}")
+    return lines
+
+
+def remarks(found: Tuning) -> list[str]:
+    """Return what a person should know of how it was measured."""
+    lines = []
+    if found.spread > BUSY:
+        lines.append(f"This machine was busy: rounds of one comparison were up to {found.spread:.0%} apart.")
+    if found.untried:
+        lines.append(f"No time was left to try {', '.join(found.untried)}; --seconds gives more.")
     return lines
 
 
@@ -88,7 +112,7 @@ def _folder(name: str) -> Path:
     return Path(facts["path"])
 
 
-def _measure(folder: Path, manifest: Manifest, *, quiet: bool) -> Profile:
+def _measure(folder: Path, manifest: Manifest, seconds: float, *, quiet: bool) -> Tuning:
     """Measure with a bar on standard error."""
     from llmos_onnx import tuning  # noqa: PLC0415 - slow to load
     from llmos_onnx.providers import runtime  # noqa: PLC0415 - the same
@@ -102,4 +126,4 @@ def _measure(folder: Path, manifest: Manifest, *, quiet: bool) -> Profile:
         def heard(what: str, done: int, total: int) -> None:
             bar.update(done - bar.pos, what)
 
-        return tuning.tune(manifest, version, tuning.measuring(folder), heard)
+        return tuning.tune(manifest, version, tuning.measuring(folder), heard, until=seconds)

@@ -148,6 +148,8 @@ class Choice:
     """One of `GOALS`."""
     speeds: Mapping[str, Speeds] = attrs.field(converter=_frozen_speeds)
     """By format: what was measured."""
+    spread: float = 0.0
+    """By what share rounds of one format differed, where the machine was too busy for the clock to decide."""
 
 
 @attrs.frozen(kw_only=True)
@@ -192,7 +194,7 @@ class Manifest:
         values = attrs.asdict(attrs.evolve(self, files={}, choice=None))
         if self.choice is not None:
             speeds = {name: attrs.asdict(found) for name, found in self.choice.speeds.items()}
-            values["choice"] = {"goal": self.choice.goal, "speeds": speeds}
+            values["choice"] = {"goal": self.choice.goal, "speeds": speeds, "spread": self.choice.spread}
         values["files"] = {name: attrs.asdict(entry) for name, entry in sorted(self.files.items())}
         return (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
@@ -261,7 +263,8 @@ def _read_choice(fields: Fields) -> Choice:
     fields.only(name.name for name in attrs.fields(Choice))
     goal, inner = fields.choice("goal", GOALS), fields.inner("speeds")
     inner.only(WEIGHTS)
-    return Choice(goal=goal, speeds={name: Speeds.read(inner.inner(name)) for name in inner.values})
+    speeds = {name: Speeds.read(inner.inner(name)) for name in inner.values}
+    return Choice(goal=goal, speeds=speeds, spread=fields.number("spread", 0, 1e9, default=0.0))
 
 
 def read_tokens(fields: Fields, vocab: int) -> SpecialTokens:
