@@ -112,14 +112,37 @@ def test_pipes_are_refused_at_once(checkpoint: Callable[[str], Path], tmp_path: 
     assert name == caught.value.fields["field"]
 
 
-def test_a_checkpoint_of_links_is_read(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    """Links to files elsewhere are followed, since caches of published checkpoints consist of them."""
-    source = tmp_path / "source"
-    source.mkdir()
-    for file in checkpoint("nano").iterdir():
-        (source / file.name).symlink_to(file)
+def test_caches_of_published_checkpoints_are_read(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    """Their snapshots consist of links to blobs beside them; weights may be links to anywhere."""
+    source = tmp_path / "models--some--model" / "snapshots" / "0123"
+    source.mkdir(parents=True)
+    blobs = tmp_path / "models--some--model" / "blobs"
+    shutil.copytree(checkpoint("nano"), blobs)
+    for file in blobs.iterdir():
+        (source / file.name).symlink_to(Path("..", "..", "blobs", file.name))
+    (source / "model.safetensors").unlink()
+    (source / "model.safetensors").symlink_to(checkpoint("nano") / "model.safetensors")
 
     assert "nano" == export_model(source, tmp_path / "target", weights="fp32", name="nano").name
+
+
+@pytest.mark.parametrize("name", ["README.md", "chat_template.jinja", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("home", ["source", "snapshots/0123"])
+def test_links_that_lead_elsewhere_are_refused(
+    checkpoint: Callable[[str], Path], tmp_path: Path, name: str, home: str
+) -> None:
+    """What an export copies or quotes must not be a file of the person who exports."""
+    source = tmp_path / home
+    shutil.copytree(checkpoint("nano"), source)
+    (source / name).unlink(missing_ok=True)
+    secret = tmp_path / "secret"
+    secret.write_text("a key")
+    (source / name).symlink_to(secret)
+
+    with pytest.raises(ModelUnavailable, match="leads elsewhere") as caught:
+        export_model(source, tmp_path / "target", weights="fp32")
+    assert name == caught.value.fields["field"]
+    assert "a key" not in str(caught.value)
 
 
 def test_names_of_any_length_are_shown_short(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Nothing is ever run from it: no module, no pickle.  Tensors stream through in bl
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
@@ -87,9 +88,13 @@ class Checkpoint:
         return read_json(content or b"{}", model=self.model, where=name, limit=limit)
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """Return the file *name* of at most *limit* bytes, or None where it does not exist."""
+        """Return the file *name* of at most *limit* bytes, or None where it does not exist.
+
+        What is read here may end in the exported folder, so a link must not lead to a file of the person who exports.
+        """
         try:
             with BufferedReader(open_regular(self._path / name, model=self.model)) as file:
+                self._refuse_stranger(name, file.fileno())
                 content = file.read(limit + 1)
         except FileNotFoundError:
             return None
@@ -98,6 +103,14 @@ class Checkpoint:
         if len(content) > limit:
             raise refusal(self.model, f"{name}: size", f"more than {limit}", f"at most {limit} bytes")
         return content
+
+    def _refuse_stranger(self, name: str, opened: int) -> None:
+        """Refuse a link that leads out of the checkpoint, or of the cache of published ones that it lies in."""
+        folder, target = self._path.resolve(), (self._path / name).resolve()
+        homes = [folder, folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [folder]
+        inside = any(target.is_relative_to(home) for home in homes)
+        if not (inside and os.path.samestat(os.fstat(opened), target.stat())):
+            raise refusal(self.model, name, "a link that leads elsewhere", "a file of the checkpoint")
 
     @property
     def names(self) -> Iterable[str]:
