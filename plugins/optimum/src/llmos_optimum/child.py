@@ -38,6 +38,8 @@ SEQ2SEQ, CAUSAL, CLASSES, HIDDEN = (
 """optimum's words for what to export."""
 # Encoders whose positions begin after the padding token's.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "xmod")
+# What configurations call the length of their table of positions, besides max_position_embeddings.
+POSITIONS = ("n_positions", "max_seq_len", "seq_length")
 LONGEST = 1 << 20
 LEAST_EXTERNAL = 1024
 HABITUAL = 512
@@ -240,7 +242,8 @@ def _tokens(source: Path, config: Any, tokenizer: Any) -> dict[str, Any]:  # noq
 def _context(config: Any, tokenizer: Any) -> int | None:  # noqa: ANN401 - of libraries that are not here
     """Return the most tokens of a sequence: of the source and the answer together where an encoder reads the source."""
     table = getattr(config, "max_position_embeddings", None)
-    positions = table or getattr(config, "n_positions", None) or getattr(config, "seq_length", None)
+    stated = (getattr(config, name, None) for name in POSITIONS)
+    positions = table or next(filter(None, stated), None)
     if config.model_type in OFFSET_POSITIONS and positions:
         positions -= (config.pad_token_id or 0) + 1
     limits: list[int] = [size for size in (positions, tokenizer.model_max_length) if size and size <= LONGEST]
