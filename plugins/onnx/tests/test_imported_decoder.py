@@ -14,7 +14,7 @@ from onnx import ModelProto, helper, numpy_helper
 from llmos import Client
 from llmos_kernel.api import Task
 from llmos_kernel.contracts import ModelSpec, NotNow, Preemption
-from llmos_kernel.errors import InvalidArgument, ModelUnavailable
+from llmos_kernel.errors import InvalidArgument, KernelBug, ModelUnavailable
 from llmos_onnx.backend import OnnxBackend
 from llmos_onnx.executor import OnnxExecutor
 from plugins.onnx.tests.driver import Driver, load
@@ -250,6 +250,22 @@ def test_footprint(folders: dict[bool, Path], seq2seq: bool) -> None:
     assert files < measured(folders[seq2seq], slots=1) < measured(folders[seq2seq], slots=8)
 
 
+def test_chat(tmp_path: Path) -> None:
+    """A folder with a chat template answers messages: the rendered prompt's tokens, and then the model's."""
+    template = "{% for message in messages %}{{ message.content }}|{% endfor %}"
+    folder = write_imported(
+        tmp_path / "small", chat_template=template, kinds=["chat", "generate", "tokenize", "detokenize"]
+    )
+    executor = load(folder, threads=1)
+    driver = Driver(executor)
+    said = driver.add(0, [{"role": "user", "content": "moon"}], kind="chat", max_tokens=8)
+    written = driver.add(1, "moon|", max_tokens=8)
+    driver.finish()
+
+    assert written.tokens == said.tokens
+    assert executor.describe()["chat"]
+
+
 # --- folders that lie --------------------------------------------------------------------------------------------
 
 
@@ -389,6 +405,41 @@ def test_no_speculation(folders: dict[bool, Path], seq2seq: bool) -> None:
 def test_context_beyond_the_models(folders: dict[bool, Path]) -> None:
     """More context than the model has is refused with its limit."""
     assert "options: context" == refused(folders[False], context=CONTEXT + 1)
+
+
+@pytest.mark.parametrize("prompt", [CONTEXT - 4, CONTEXT + 50], ids=["while it writes", "at once"])
+def test_context_that_the_graph_has_not(tmp_path: Path, prompt: int) -> None:
+    """Where the manifest promises more positions than the graph has, the task that needs them fails, and only that."""
+    executor = load(write_imported(tmp_path / "small", context=4 * CONTEXT), slots=2, threads=1)
+    driver = Driver(executor)
+    far = driver.add(0, [5] * prompt, max_tokens=20, ignore_eos=True)
+    near = driver.add(1, [5, 6], max_tokens=20, ignore_eos=True)
+    driver.finish()
+
+    assert isinstance(far.error, ModelUnavailable)
+    assert far.error.fields["field"] == "model.onnx"
+    assert (None, NumpyModel().greedy([5, 6], 20)) == (near.error, near.tokens)
+
+
+def test_impossible_runs_never_reach_the_runtime(executor: OnnxExecutor) -> None:
+    """Empty batches, empty sources and lengths beyond the pool are told apart before a graph is run."""
+    runner, context = executor._runner, executor.limits.context or 0
+    for first, rows, tokens in ((0, 0, 1), (0, 1, 0), (3, 2, 1), (-1, 1, 1)):
+        with pytest.raises(KernelBug, match="impossible batch"):
+            runner.batch(first, rows, tokens)
+    runs = runner.counts.runs
+    for length, prompt in ((0, 3), (context, 3), (-2, 3)):
+        batch = runner.batch(0, 1, 3)
+        batch.lengths[0], batch.prompts[0] = length, prompt
+        with pytest.raises(KernelBug, match="do not fit"):
+            runner.run(batch)
+    if runner.prefix:
+        batch = runner.batch(0, 1, len(runner.prefix))
+        batch.lengths[0], batch.prompts[0] = len(runner.prefix) - 1, len(runner.prefix)
+        with pytest.raises(KernelBug, match="cut"):
+            runner.run(batch)
+
+    assert runs == runner.counts.runs
 
 
 @both

@@ -212,10 +212,10 @@ class Seq2SeqRows(RowRunner):
 
     def _row(self, slot: int, ids: npt.NDArray[np.int64], past: int, prompt: int) -> Floats:
         source = prompt - len(self._graphs.cache.prefix)
-        if past == 0 and len(ids) == prompt:
+        if source > 0 and past == 0 and len(ids) == prompt:
             return self._begin(slot, ids[:source], ids[source:])
         if past < prompt or len(ids) != 1:
-            raise KernelBug("a prompt was cut", past=past, tokens=len(ids), prompt=prompt)
+            raise KernelBug("a prompt was cut, or has no source", past=past, tokens=len(ids), prompt=prompt)
         return self._go_on(slot, ids, past, source)
 
     def _begin(self, slot: int, source: npt.NDArray[np.int64], prefix: npt.NDArray[np.int64]) -> Floats:
