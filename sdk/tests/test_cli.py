@@ -279,6 +279,19 @@ def test_plugins_list(llmos: CommandLine) -> None:
     assert "scheduler:fifo" in llmos("plugins", "list").out
 
 
+def test_scheduler_by_name(llmos: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line says which policy schedules, over the environment; of a wrong name it says the nearest."""
+    monkeypatch.setenv("LLMOS_SCHEDULER", "nobody")
+    done = llmos("--scheduler", "fifo", "generate", "hello")
+    assert (0, "hello\n") == (done.code, done.out)
+
+    done = llmos("--scheduler", "fifi", "generate", "hello")
+
+    assert 3 == done.code
+    assert "'fifi'" in done.err
+    assert "fifo" in done.err
+
+
 def test_version_and_completion(llmos: CommandLine) -> None:
     """Small commands."""
     assert "python" in json.loads(llmos("version", "--json").out)

@@ -1,21 +1,58 @@
-"""The README's example runs, and prints what its comments say."""
+"""The README's examples run, print what their comments say, and keep the contract."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+from llmos.testing.conformance import SchedulerConformance
+from llmos_kernel.contracts import Scheduler
+from plugins.schedulers.tests.policies import MODULES
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def run(code: str) -> dict[str, Any]:
+    """Run a block and return its names."""
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 - our own README
+    return names
 
 
 def test_readme_example(capsys: pytest.CaptureFixture[str]) -> None:
     """Each print of the example shows the value in the comment behind it."""
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    said = re.findall(r"print\(.*\)  # (\(.*?\))(?::|\n)", code)
+    said = re.findall(r"print\(.*\)  # (\(.*?\))(?::|\n)", BLOCKS[0])
 
-    exec(compile(code, str(README), "exec"), {})  # noqa: S102 - our own README
+    run(BLOCKS[0])
 
     assert said == capsys.readouterr().out.splitlines()
     assert len(said) == 4
+
+
+def test_readme_names_every_policy_and_option() -> None:
+    """Nothing that can be chosen or set is left out."""
+    options = {name for module in MODULES.values() for name in _options(module)}
+
+    assert set() == {name for name in (*MODULES, *options) if f"`{name}`" not in README}
+
+
+def _options(module: Any) -> list[str]:
+    kind = type(module.llmos_scheduler({}).options)
+    return [field.name for field in kind.__attrs_attrs__]
+
+
+class TestOwnPolicy(SchedulerConformance):
+    """A scheduler that is written by the README alone is complete in 40 lines, and passes."""
+
+    @pytest.fixture
+    def make_scheduler(self) -> Callable[[], Scheduler]:
+        """The one that the README shows."""
+        (block,) = (block for block in BLOCKS if "class ShortestPrompt" in block)
+        assert len([line for line in block.splitlines() if line.strip()]) <= 40
+        kind: Callable[[], Scheduler] = run(block)["ShortestPrompt"]
+        return kind

@@ -16,44 +16,21 @@ from typing import Any
 
 import attrs
 
-from llmos_kernel.api import MAX_COUNT, number
-from llmos_kernel.contracts import Limits, Plan, Scheduler
+from llmos_kernel.contracts import Scheduler
 from llmos_kernel.hookspecs import hookimpl
-from llmos_schedulers.book import Book
-from llmos_schedulers.options import flag, read
+from llmos_schedulers.book import Book, StepOptions
+from llmos_schedulers.options import read
 
 api = 1
 """The version of the scheduler contract that this module is written for."""
-
-
-@attrs.frozen(kw_only=True)
-class Options:
-    """What ``fifo`` can be told."""
-
-    chunk: int = attrs.field(default=512, validator=number(1, MAX_COUNT))
-    """Most prompt tokens in one step.  Smaller: running tasks wait less for a new one.  Larger: prompts end sooner."""
-    batch_prompts: bool = attrs.field(default=True, validator=flag)
-    """Compute several prompts in one step where they fit into the chunk whole."""
 
 
 @attrs.define
 class Fifo(Book):
     """First come, first served."""
 
-    options: Options = attrs.field(factory=Options)
-
-    def plan(self, now: float, limits: Limits) -> Plan:
-        """Decode what runs, prefill in order of arrival with the rest of the budget, and fill the free places."""
-        decode = self.decodes(limits)
-
-        prompts = min(limits.rows - len(decode), limits.chunks if self.options.batch_prompts else 1)
-        prefill = self.prefills(prompts, min(self.options.chunk, limits.tokens - len(decode)))
-
-        admit, resume = self.placements(limits)
-        return Plan(admit=admit, resume=resume, prefill=prefill, decode=decode)
-
 
 @hookimpl
 def llmos_scheduler(config: Mapping[str, Any]) -> Scheduler:
-    """Return a first-come-first-served scheduler; *config* holds `Options`.  Raises `ConfigError`."""
-    return Fifo(options=read(Options, config, "scheduler:fifo"))
+    """Return a first-come-first-served scheduler; *config* holds `StepOptions`.  Raises `ConfigError`."""
+    return Fifo(options=read(StepOptions, config, "scheduler:fifo"))

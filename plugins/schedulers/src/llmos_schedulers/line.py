@@ -11,7 +11,7 @@ Rank: TypeAlias = tuple[tuple[float, ...], int]
 """Where a task stands, and its id.  Smaller is sooner; the id decides between equals, so that no two runs differ."""
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Line:
     """Tasks in order of rank.
 
@@ -21,6 +21,10 @@ class Line:
 
     _ranks: list[Rank] = attrs.field(factory=list, init=False)
 
+    def __len__(self) -> int:
+        """Return how many stand in line."""
+        return len(self._ranks)
+
     def join(self, rank: Rank) -> None:
         """Stand in line.  A task joins once."""
         insort(self._ranks, rank)
@@ -29,6 +33,10 @@ class Line:
         """Leave the line; the rank is the one that the task joined with."""
         del self._ranks[bisect_left(self._ranks, rank)]
 
-    def first(self, count: int) -> list[Rank]:
-        """Return the ranks of the next *count* tasks, without changing the line."""
-        return self._ranks[: max(count, 0)]
+    def first(self, count: int, skip: int = 0) -> list[Rank]:
+        """Return the ranks of the next *count* tasks behind the first *skip*, without changing the line."""
+        return self._ranks[skip : skip + max(count, 0)]
+
+    def last(self, count: int) -> list[Rank]:
+        """Return the ranks of the last *count* tasks, the very last first, without changing the line."""
+        return self._ranks[: -count - 1 : -1]

@@ -19,6 +19,16 @@ def flag(instance: object, attribute: attrs.Attribute[bool], value: object) -> N
     check_type(attribute.name, value, bool, "true or false")
 
 
+def one_of(*choices: str) -> Any:  # noqa: ANN401 - attrs types validators as Any
+    """Return an attrs validator: one of *choices*, by name."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value not in choices:
+            raise InvalidArgument.of(attribute.name, value, " or ".join(map(repr, choices)))
+
+    return validate
+
+
 def read(kind: type[T], config: Mapping[str, Any], source: str) -> T:
     """Return *config* as an instance of the attrs class *kind*.
 

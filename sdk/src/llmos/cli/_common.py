@@ -20,6 +20,7 @@ class Common:
         """Plugin objects besides those that are installed."""
         self.config: str | None = None
         self.blocked: tuple[str, ...] = ()
+        self.scheduler: str | None = None
         self.traceback = False
         self.json = False
         """Whether a program reads the output."""
@@ -30,7 +31,8 @@ class Common:
         from llmos import load_settings  # noqa: PLC0415 - only commands that need settings pay
 
         if self._settings is None:
-            self._settings = load_settings(self.config, blocked=list(self.blocked) or None)
+            blocked = list(self.blocked) or None
+            self._settings = load_settings(self.config, blocked=blocked, scheduler=self.scheduler)
         return self._settings
 
     def installed(self) -> Plugins:
