@@ -44,7 +44,13 @@ def product_w8a8(x: Doubles, weights: Doubles) -> Doubles:
     return per_row(x) @ per_row(weights).T
 
 
+def half(values: Doubles) -> Doubles:
+    """Round to half precision."""
+    return values.astype(np.float16).astype(np.float64)
+
+
 PRODUCTS: Final[dict[str, Product]] = {
+    "fp16": lambda x, weights: half(half(x) @ half(weights).T),
     "fp32": lambda x, weights: x @ weights.T,
     "w8a8": product_w8a8,
     "q8": lambda x, weights: in_blocks(x, 8) @ in_blocks(weights, 8).T,
@@ -52,6 +58,7 @@ PRODUCTS: Final[dict[str, Product]] = {
 }
 """``x @ weights.T`` in each format."""
 TABLES: Final[dict[str, Callable[[Doubles], Doubles]]] = {
+    "fp16": half,
     "fp32": lambda table: table,
     "w8a8": per_row,
     "q8": lambda table: in_blocks(table, 8),

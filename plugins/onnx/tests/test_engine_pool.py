@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from llmos_kernel.errors import KernelBug
+from llmos_onnx.cache import HostCache
 from llmos_onnx.places import Places
 from llmos_onnx.pool import KvPool, PoolSize, token_bytes
 from llmos_onnx.prefix import BLOCK, Prompt
 from llmos_onnx.shape import Rope, Shape
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 SLOTS, CONTEXT = 4, 3 * BLOCK
 LENGTHS = st.sampled_from([1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 3, 3 * BLOCK - 4])
@@ -32,6 +36,12 @@ def shape() -> Shape:
 def pool() -> KvPool:
     """Return an empty pool."""
     return KvPool(shape(), PoolSize(SLOTS, CONTEXT, SLOTS * CONTEXT * token_bytes(shape())))
+
+
+def memory(pool: KvPool) -> npt.NDArray[Any]:
+    """Return what the pool's cache holds."""
+    assert isinstance(pool._cache, HostCache)
+    return pool._cache.values
 
 
 @attrs.define
@@ -75,10 +85,10 @@ class PlacesMachine(RuleBasedStateMachine):
         """Compute positions of a sequence; every other one in the batch is scribbled behind."""
         one = self.running[id]
         for position in range(begin, end):
-            self.pool._cache[:, one.slot, :, position] = one.value(position)
+            memory(self.pool)[:, one.slot, :, position] = one.value(position)
         for other, sequence in self.running.items():
             if other != id:
-                self.pool._cache[:, sequence.slot, :, self.length(other)] = -1
+                memory(self.pool)[:, sequence.slot, :, self.length(other)] = -1
 
     @precondition(lambda self: len(self.contexts) < 4)
     @rule(tenant=st.sampled_from("ab"))
@@ -166,7 +176,7 @@ class PlacesMachine(RuleBasedStateMachine):
         for id, one in self.running.items():
             expected = [one.value(position) for position in range(self.length(id))]
             assert id == self.pool.owner(one.slot)
-            assert (self.pool._cache[:, one.slot, :, : len(expected)] == np.array(expected)[:, None]).all()
+            assert (memory(self.pool)[:, one.slot, :, : len(expected)] == np.array(expected)[:, None]).all()
 
 
 TestPlaces = PlacesMachine.TestCase
@@ -218,7 +228,7 @@ def test_context_outlives_the_pool() -> None:
     assert context is not None
     assert context.kept is not None
     assert context.kept.saved is not None
-    assert (4, *places._pool._cache.shape[2:3], 20, 4) == context.kept.saved.shape
+    assert (4, *memory(places._pool).shape[2:3], 20, 4) == context.kept.saved.shape
     for slot in slots:
         assert slot is not None
         places.leave(slot)
@@ -230,7 +240,7 @@ def test_context_outlives_the_pool() -> None:
 def test_pointers_are_those_of_the_slots() -> None:
     """The addresses that the runtime is given are those of each slot's part of each buffer."""
     full = pool()
-    expected = [full._cache[index, 3].ctypes.data for index in range(4)]
+    expected = [memory(full)[index, 3].ctypes.data for index in range(4)]
 
     assert expected == full.pointers(3)
 

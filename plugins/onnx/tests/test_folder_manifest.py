@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -99,7 +100,7 @@ manifests = st.builds(
     chat_template=st.none() | st.text(max_size=50),
     licence=st.text(max_size=20),
     source=st.text(max_size=20),
-)
+).map(lambda manifest: attrs.evolve(manifest, kv="float16" if manifest.weights == "fp16" else manifest.kv))
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

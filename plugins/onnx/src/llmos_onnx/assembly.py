@@ -55,9 +55,9 @@ def pool_size(shape: DecoderShape, kv: str, options: Options, *, model: str) -> 
     return PoolSize(slots, context, slots * context * per_token, options.swap_bytes)
 
 
-def footprint(weights: int, size: PoolSize, vocab: int, *, positions: int = 0) -> Footprint:
-    """Return the bytes of *weights*, the pool, and the logits of every slot and of *positions* more."""
-    return Footprint("cpu", weights + size.nbytes + (2 * size.slots + positions) * vocab * _FLOAT_BYTES)
+def footprint(weights: int, size: PoolSize, vocab: int, *, positions: int = 0, device: str = "cpu") -> Footprint:
+    """Return the bytes of *weights*, the pool, and the logits of every slot and of *positions* more, on *device*."""
+    return Footprint(device, weights + size.nbytes + (2 * size.slots + positions) * vocab * _FLOAT_BYTES)
 
 
 def assemble(

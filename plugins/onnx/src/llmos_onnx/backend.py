@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from llmos_kernel.contracts import Backend, Footprint, ModelSpec, StepExecutor
 from llmos_kernel.errors import ModelUnavailable
 from llmos_kernel.hookspecs import hookimpl
 from llmos_onnx.assembly import assemble, control_ids, footprint, pool_size
+from llmos_onnx.cache import DEVICE, Cache, DeviceCache, HostCache, cuda_library
 from llmos_onnx.fields import Fields, refusal
 from llmos_onnx.folder import ModelFolder, open_folder, read_manifest, read_tokenizer
 from llmos_onnx.invariance import rows_are_alone
@@ -22,7 +24,8 @@ from llmos_onnx.layouts import imported_layout
 from llmos_onnx.manifest import Manifest
 from llmos_onnx.pool import KvPool
 from llmos_onnx.profile import Profile, cores, read_profile
-from llmos_onnx.providers import CPU, doctor, runs_on, runtime, session_options
+from llmos_onnx.options import HALF
+from llmos_onnx.providers import CPU, CUDA, doctor, provider_for, runs_on, runtime, session_options
 from llmos_onnx.session import NativeWiring, Runner
 from llmos_onnx.text import Codec
 
@@ -70,7 +73,7 @@ class Options:
     A run over several tokens rounds differently from one over a single token: where two tokens are about equally
     likely, a task may then get another than it gets beside others."""
     provider: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``; ``auto`` takes what the folder's formats run on."""
+    """``auto``, ``cpu`` or ``cuda``; ``auto`` is the CPU, or a GPU where there is one and the weights are fp16."""
 
     @classmethod
     def read(cls, values: Mapping[str, Any], *, model: str) -> Options:
@@ -109,7 +112,8 @@ class OnnxBackend(Backend):
         manifest = read_manifest(_path(spec))
         size = pool_size(manifest.shape, manifest.kv, options, model=spec.name)
         weights = sum(entry.size for entry in manifest.files.values())
-        return footprint(weights, size, manifest.vocab, positions=options.speculate)
+        device = DEVICE if _provider(manifest, options, model=spec.name) == CUDA else "cpu"
+        return footprint(weights, size, manifest.vocab, positions=options.speculate, device=device)
 
     def load(self, spec: ModelSpec) -> StepExecutor:
         """Read, verify and load the folder at ``spec.path``."""
@@ -121,10 +125,11 @@ class OnnxBackend(Backend):
         manifest = read_manifest(_path(spec))
         size = pool_size(manifest.shape, manifest.kv, options, model=spec.name)
         options = attrs.evolve(options, threads=options.threads or min(cores(), manifest.shape.heads))
+        provider = _provider(manifest, options, model=spec.name)
         with ThreadPoolExecutor(1, "llmos-onnx-load") as beside:  # beside the weights, of which the session is made
             codec = beside.submit(_codec, _path(spec), manifest, model=spec.name)
-            session = _session(ort, open_folder(_path(spec), manifest), options, model=spec.name)
-        pool = KvPool(manifest.shape, size, manifest.kv)
+            session = _session(ort, open_folder(_path(spec), manifest), options, provider, model=spec.name)
+        pool = KvPool(manifest.shape, size, manifest.kv, _memory(provider, model=spec.name))
         wiring, room = NativeWiring(session), options.speculate + 1
         return assemble(
             manifest,
@@ -157,23 +162,38 @@ def _codec(path: Path, manifest: Manifest, *, model: str) -> Codec:
     return Codec(read_tokenizer(path, manifest), model=model, vocab=manifest.vocab, control=control_ids(manifest))
 
 
-def _session(ort: ModuleType, folder: ModelFolder, wanted: Options, *, model: str) -> onnxruntime.InferenceSession:
+def _provider(manifest: Manifest, options: Options, *, model: str) -> str:
+    """Return the provider that the folder of *manifest* is to run on; see `provider_for`."""
+    half = manifest.weights == HALF
+    if not half and options.provider == "auto":
+        return CPU  # found without the runtime, which takes long to load
+    return provider_for(runtime(model), options.provider, half=half, model=model)
+
+
+def _memory(provider: str, *, model: str) -> Callable[..., Cache]:
+    """Return what makes the cache of a session on *provider*."""
+    if provider != CUDA:
+        return HostCache
+    try:
+        return functools.partial(DeviceCache, cuda_library())
+    except OSError as error:
+        raise refusal(model, "CUDA runtime library", str(error), "the one that onnxruntime-gpu runs with") from error
+
+
+def _session(
+    ort: ModuleType, folder: ModelFolder, wanted: Options, provider: str, *, model: str
+) -> onnxruntime.InferenceSession:
     """Create the session from the folder's bytes; the runtime opens no path."""
-    if wanted.provider == "cuda":
-        # The one cache format so far, float32, has no CUDA kernel: asking would end on the CPU silently.
-        formats = f"{folder.manifest.weights} weights and a {folder.manifest.kv} cache"
-        expected = f"cpu or auto: a folder with {formats} runs on the CPU"
-        raise refusal(model, "options: provider", wanted.provider, expected)
     how = {"spinning": wanted.spinning, "arena": wanted.arena, "prepacking": wanted.prepacking}
     options = session_options(ort, wanted.threads, **how)
     options.add_external_initializers_from_files_in_memory(*folder.external_files())
     try:
-        session: onnxruntime.InferenceSession = ort.InferenceSession(folder.graph, options, providers=[CPU])
+        session: onnxruntime.InferenceSession = ort.InferenceSession(folder.graph, options, providers=[provider])
     except Exception as error:  # the runtime's exception classes have no public base
         message = f"ONNX Runtime refuses the graph of {model!r}: {error}"
         raise ModelUnavailable(message, model=model, field="model.onnx", value="refused") from error
-    if runs_on(session) != CPU:
-        raise refusal(model, "provider", runs_on(session), CPU)
+    if runs_on(session) != provider:
+        raise refusal(model, "provider", runs_on(session), provider)
     return session
 
 
@@ -191,7 +211,9 @@ def _facts(
         "spinning": options.spinning,
         "arena": options.arena,
         "prepacking": options.prepacking,
-        "batch_invariant": options.threads <= manifest.shape.heads and rows_are_alone(ort, manifest),
+        "batch_invariant": manifest.weights != HALF
+        and options.threads <= manifest.shape.heads
+        and rows_are_alone(ort, manifest),
         "chat": manifest.chat_template is not None,
     }
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
+import numpy as np
 
 from llmos_onnx.graph import MICROSOFT, Attribute, Graph, cache_names, signature
 from llmos_onnx.rope import tables
+from llmos_onnx.weights import fitting
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from llmos_onnx.shape import Shape
@@ -49,23 +50,37 @@ class _Writer:
         added = self.vector(*(f"{name}.bias" for name in names)) if bias else ""
         return self.format.linear(self.graph, x, matrix, bias=added, zero_points=zero_points)
 
+    @property
+    def stream(self) -> npt.DTypeLike:
+        """Type of the residual stream: single precision where embeddings are scaled up, else the format's.
+
+        The sums of such models (Gemma) grow beyond half precision.
+        """
+        shape = self.shape
+        return np.float32 if shape.norms == "around" or shape.scales.embedding != 1 else self.format.number
+
     def vector(self, *names: str) -> str:
         """Store the vectors *names* as one constant."""
-        return self.graph.constant(names[0], self.weights.vector(*names))
+        values = fitting(names[0], self.weights.vector(*names), self.format.number)
+        return self.graph.constant(names[0], values)
 
-    def norm_weights(self, name: str) -> str:
+    def norm_weights(self, name: str, dtype: npt.DTypeLike) -> str:
         """Store the weights of the norm *name*."""
         values = self.weights.vector(name)
-        return self.graph.constant(name, values + 1 if self.shape.norm_offset else values)
+        return self.graph.constant(name, fitting(name, values + 1 if self.shape.norm_offset else values, dtype))
 
-    def norm(self, x: str, name: str) -> str:
-        """Divide each row of *x* by its root mean square and multiply by the weights *name*."""
-        inputs = [x, self.norm_weights(name)]
+    def norm(self, x: str, name: str, dtype: npt.DTypeLike) -> str:
+        """Divide each row of *x*, which is of *dtype*, by its root mean square and multiply by the weights *name*."""
+        inputs = [x, self.norm_weights(name, dtype)]
         return self.graph.node("SimplifiedLayerNormalization", inputs, axis=-1, epsilon=self.shape.norm_eps)
 
-    def scaled(self, x: str, name: str, factor: float) -> str:
-        """Multiply *x* by *factor*, kept as the constant *name*."""
-        return x if factor == 1 else self.graph.node("Mul", [x, self.graph.scalar(name, factor)])
+    def cast(self, x: str, given: npt.DTypeLike, wanted: npt.DTypeLike) -> str:
+        """Return *x*, which is of the type *given*, as *wanted*."""
+        return x if np.dtype(given) == np.dtype(wanted) else self.graph.cast(x, wanted)
+
+    def scaled(self, x: str, name: str, factor: float, dtype: npt.DTypeLike = np.float32) -> str:
+        """Multiply *x*, which is of *dtype*, by *factor*, kept as the constant *name*."""
+        return x if factor == 1 else self.graph.node("Mul", [x, self.graph.scalar(name, factor, dtype)])
 
     def capped(self, x: str, name: str, cap: float) -> str:
         """Return ``cap * tanh(x / cap)``; *x* itself for a cap of 0."""
@@ -87,14 +102,17 @@ class _Stream:
 
     def read(self, norm: str) -> str:
         """Return the stream as a block reads it: normalised by the weights *norm*, or as it is where that is empty."""
+        return self._writer.cast(self._read(norm), self._writer.stream, self._writer.format.number)
+
+    def _read(self, norm: str) -> str:
         if not norm:
             return self.value()
         if not self._added:
-            return self._writer.norm(self._value, norm)
+            return self._writer.norm(self._value, norm, self._writer.stream)
         normed, total = f"{norm}:normed", f"{norm}:residual"
         self._writer.graph.node_into(
             "SkipSimplifiedLayerNormalization",
-            [self._added, self._value, self._writer.norm_weights(norm)],
+            [self._added, self._value, self._writer.norm_weights(norm, self._writer.stream)],
             [normed, "", "", total],
             domain=MICROSOFT,
             epsilon=self._writer.shape.norm_eps,
@@ -104,8 +122,10 @@ class _Stream:
 
     def add(self, x: str, norm: str) -> None:
         """Add what a block made of it, normalised by the weights *norm* where it is not empty."""
-        x = self._writer.norm(x, norm) if norm else x
-        self._added = self._writer.scaled(x, "residual_scale", self._writer.shape.scales.residual)
+        writer = self._writer
+        x = writer.cast(x, writer.format.number, writer.stream)
+        x = writer.norm(x, norm, writer.stream) if norm else x
+        self._added = writer.scaled(x, "residual_scale", writer.shape.scales.residual, writer.stream)
 
     def value(self) -> str:
         """Return the stream itself."""
@@ -130,10 +150,11 @@ def write_decoder(graph: Graph, shape: Shape, form: Format, weights: Weights) ->
     Tensors are taken from *weights* in the order in which the graph uses them, and each once.
     """
     writer = _Writer(graph, shape, form, weights)
-    graph.declare(*signature(shape, zero_points=form.zero_points))
+    graph.declare(*signature(shape, zero_points=form.zero_points, kv=np.dtype(form.number).name))
     ids = graph.node("Reshape", ["input_ids", graph.integers(-1)])
     embedded = form.table(graph, ids, weights.matrix(EMBEDDING))
-    stream = _Stream(writer, writer.scaled(embedded, "embedding_scale", shape.scales.embedding))
+    embedded = writer.cast(embedded, form.number, writer.stream)
+    stream = _Stream(writer, writer.scaled(embedded, "embedding_scale", shape.scales.embedding, writer.stream))
     for layer in range(shape.layers):
         norms = [f"{_layer(layer)}{norm}.weight" if norm else "" for norm in _NORMS[shape.norms]]
         stream.add(_attention(writer, stream.read(norms[0]), layer), norms[1])
@@ -154,7 +175,7 @@ def _attention(writer: _Writer, x: str, layer: int) -> str:
     else:
         inputs = [_by_row(graph, packed, shape.queries + 2 * shape.keys), "", ""]
     past_k, past_v, present_k, present_v = cache_names(layer)
-    rotation, attributes = _rotation(graph, shape, layer)
+    rotation, attributes = _rotation(writer, layer)
     graph.node_into(
         "GroupQueryAttention",
         [*inputs, past_k, past_v, "seqlens_k", "total", *rotation],
@@ -187,7 +208,7 @@ def _normed(writer: _Writer, packed: str, name: str) -> list[str]:
     if not shape.wide_qk_norm:
         heads = graph.integers(-1, shape.head_dim)
         q, k = graph.node("Reshape", [q, heads]), graph.node("Reshape", [k, heads])
-    q, k = writer.norm(q, name + "q_norm.weight"), writer.norm(k, name + "k_norm.weight")
+    q, k = (writer.norm(x, f"{name}{kind}_norm.weight", writer.format.number) for kind, x in (("q", q), ("k", k)))
     return [_by_row(graph, part, width) for part, width in ((q, shape.queries), (k, shape.keys), (v, shape.keys))]
 
 
@@ -206,8 +227,9 @@ def _rows(graph: Graph) -> str:
     return name
 
 
-def _rotation(graph: Graph, shape: Shape, layer: int) -> tuple[list[str], dict[str, Attribute]]:
+def _rotation(writer: _Writer, layer: int) -> tuple[list[str], dict[str, Attribute]]:
     """Return the attention node's tables for *layer*, stored with the first layer that turns so, and its attributes."""
+    graph, shape = writer.graph, writer.shape
     rope = shape.layer_rope(layer)
     if rope is None:
         return ["", ""], {"do_rotary": 0}
@@ -215,7 +237,7 @@ def _rotation(graph: Graph, shape: Shape, layer: int) -> tuple[list[str], dict[s
     names = [f"{kind}cosines", f"{kind}sines"]
     if not graph.has(names[0]):
         for name, values in zip(names, tables(rope, shape.head_dim, shape.context), strict=True):
-            graph.constant(name, values)
+            graph.constant(name, values.astype(writer.format.number))
     return names, {"do_rotary": 1, "rotary_interleaved": 0}
 
 
@@ -246,9 +268,11 @@ def _activation(graph: Graph, x: str, name: str) -> str:
 def _head(writer: _Writer, residual: str) -> None:
     """Logits for the wanted positions only: a long prompt's would not fit."""
     graph, shape = writer.graph, writer.shape
-    x = writer.norm(graph.node("Gather", [residual, "last_index"]), FINAL_NORM)
+    number = writer.format.number
+    x = writer.norm(graph.node("Gather", [residual, "last_index"]), FINAL_NORM, writer.stream)
+    x = writer.cast(x, writer.stream, number)
     matrix = writer.weights.matrix(EMBEDDING if shape.tied else HEAD)
-    logits = writer.format.linear(graph, x, matrix, zero_points="zp_last")
+    logits = writer.cast(writer.format.linear(graph, x, matrix, zero_points="zp_last"), number, np.float32)
     logits = writer.scaled(logits, "logits_scale", shape.scales.logits)
     logits = writer.capped(logits, "logits_cap", shape.scales.logits_cap)
     graph.node("Identity", [logits], name="logits")

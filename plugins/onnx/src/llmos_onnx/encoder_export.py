@@ -19,7 +19,7 @@ from llmos_onnx.folder import write_folder
 from llmos_onnx.graph import Graph
 from llmos_onnx.imported import KINDS, MAX_LABELS, EncoderFacts, ImportedManifest
 from llmos_onnx.manifest import CARD, DATA, GRAPH, TOKENIZER, SpecialTokens
-from llmos_onnx.options import AUTO, ExportOptions
+from llmos_onnx.options import AUTO, HALF, ExportOptions
 from llmos_onnx.shape import MAX_CONTEXT, MAX_LAYERS, MAX_VOCAB
 from llmos_onnx.tokens import load_tokenizer
 from llmos_onnx.weights import FORMATS, BlockInt, Format
@@ -97,10 +97,11 @@ def _check_options(wanted: ExportOptions) -> None:
         expected = "nothing: an encoder has no key and value cache"
         message = f"option kv is {wanted.kv!r}, expected {expected}"
         raise InvalidArgument(message, field="kv", value=wanted.kv, expected=expected)
-    if wanted.weights == AUTO:
-        expected = "fp32, w8a8, q8 or q4: formats are measured on decoders"
-        message = f"option weights is {AUTO!r}, expected {expected}"
-        raise InvalidArgument(message, field="weights", value=AUTO, expected=expected)
+    if wanted.weights in (AUTO, HALF):
+        why = {AUTO: "formats are measured on decoders", HALF: "encoders run on the CPU"}[wanted.weights]
+        expected = f"fp32, w8a8, q8 or q4: {why}"
+        message = f"option weights is {wanted.weights!r}, expected {expected}"
+        raise InvalidArgument(message, field="weights", value=wanted.weights, expected=expected)
 
 
 def _format(wanted: ExportOptions) -> Format:

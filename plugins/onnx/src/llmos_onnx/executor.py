@@ -187,6 +187,7 @@ class OnnxExecutor(StepExecutor):
         """Forget every task."""
         self.release(list(self._sequences))
         self._parts.grammars.close()
+        self._pool.close()
 
     def check_integrity(self) -> None:
         """Raise `KernelBug` unless slots and sequences agree; for tests."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from llmos_kernel.contracts import Footprint
 from llmos_kernel.errors import ModelUnavailable
+from llmos_onnx.cache import untouched
 from llmos_onnx.assembly import STEP_TOKENS, assemble, control_ids, footprint, pool_size
 from llmos_onnx.counts import Counts
 from llmos_onnx.fields import refusal
@@ -18,7 +19,7 @@ from llmos_onnx.genai import GENAI_CONFIG, GenaiFiles, GenaiManifest, read_genai
 from llmos_onnx.genai_check import GenaiGraph, check_genai
 from llmos_onnx.imported_folder import open_bytes
 from llmos_onnx.invariance import product_is_alone
-from llmos_onnx.pool import KvPool, PoolSize, untouched
+from llmos_onnx.pool import KvPool, PoolSize
 from llmos_onnx.profile import cores
 from llmos_onnx.providers import runs_on, runtime
 from llmos_onnx.session import MOST_PADDING, Batch, Runner

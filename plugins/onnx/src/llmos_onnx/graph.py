@@ -15,7 +15,7 @@
     logits            float32   [R, vocab]
     present_{l}_k, _v           as past_{l}_k, _v; bind each to its past's buffer, which is then changed in place
 
-The cache has the type that the manifest names: float32, or int8 with scales within the graph.
+The cache has the type that the manifest names: float32, float16, or int8 with scales within the graph.
 
 Runs that are right:
 
@@ -65,6 +65,7 @@ LARGEST_CONSTANT: Final = 1024
 
 TYPES: Final[dict[np.dtype[Any], int]] = {
     np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
     np.dtype(np.uint8): TensorProto.UINT8,
     np.dtype(np.int8): TensorProto.INT8,
     np.dtype(np.int32): TensorProto.INT32,
@@ -153,6 +154,10 @@ class Graph:
     def scalar(self, name: str, value: float, dtype: npt.DTypeLike = np.float32) -> str:
         """Return a constant without dimensions."""
         return self.constant(name, np.array(value, dtype))
+
+    def cast(self, x: str, dtype: npt.DTypeLike) -> str:
+        """Return *x* with elements of another type."""
+        return self.node("Cast", [x], to=TYPES[np.dtype(dtype)])
 
     def made(self, name: str) -> bool:
         """Say whether a node makes a value of that *name*."""

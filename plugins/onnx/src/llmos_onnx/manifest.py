@@ -25,10 +25,10 @@ TOKENIZER: Final = "tokenizer.json"
 CARD: Final = "README.md"
 REQUIRED: Final = (GRAPH, DATA, TOKENIZER)
 
-WEIGHTS: Final = ("fp32", "w8a8", "q8", "q4")
+WEIGHTS: Final = ("fp32", "fp16", "w8a8", "q8", "q4")
 """The weight formats that the native exporter writes."""
-KV_FORMATS: Final = ("float32", "int8")
-"""Numpy types that keys and values may be kept in."""
+KV_FORMATS: Final = ("float32", "float16", "int8")
+"""Numpy types that keys and values may be kept in; float16 goes with fp16 weights, and they with nothing else."""
 BLOCK_SIZES: Final = (16, 32, 64, 128)
 """How many inputs may share a scale in the formats that round block by block."""
 ACCURACY_LEVELS: Final = (1, 4)
@@ -210,6 +210,8 @@ class Manifest:
             raise fields.refuse("format", f"{FORMAT}, the version that this release reads; export the model again")
         fields.only(name.name for name in attrs.fields(cls))
         shape = Shape.read(fields.inner("shape"))
+        if (fields.values.get("weights") == "fp16") != (fields.values.get("kv") == "float16"):
+            raise fields.refuse("kv", "float16 where the weights are fp16, and only there")
         return cls(
             name=fields.text("name", 200),
             shape=shape,

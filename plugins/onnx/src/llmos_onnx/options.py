@@ -12,6 +12,8 @@ from llmos_onnx.fields import nearest
 from llmos_onnx.manifest import ACCURACY_LEVELS, BLOCK_SIZES, GOALS, KV_FORMATS, WEIGHTS, Blocks
 
 AUTO: Final = "auto"
+HALF: Final = "fp16"
+"""The weight format for GPUs."""
 IN_BLOCKS: Final = ("q8", "q4")
 """Weight formats that round block by block."""
 
@@ -33,7 +35,7 @@ class ExportOptions:
     accuracy_level: int | None = None
     """q8 and q4: 4 (default) rounds activations to 8 bits, several times faster; 1 keeps them as they are."""
     kv: str = "float32"
-    """Type of the key and value cache: ``float32``, or ``int8``, a quarter of its size."""
+    """Type of the key and value cache: ``float32``, or ``int8``, a quarter of its size; fp16 weights have their own."""
     calibration: str | None = None
     """int8 cache: path of a text to read, up to 1 MiB; a built-in one by default."""
     context: int | None = None
@@ -65,6 +67,8 @@ class ExportOptions:
         _one_of("block_size", self.block_size, BLOCK_SIZES)
         _one_of("accuracy_level", self.accuracy_level, ACCURACY_LEVELS)
         _one_of("kv", self.kv, KV_FORMATS)
+        if self.kv != "float32" and (self.weights == HALF) != (self.kv == "float16"):
+            raise _wrong("kv", self.kv, "float16 with fp16 weights, float32 or int8 with others")
         if self.calibration is not None and self.kv != "int8":
             raise _wrong("calibration", self.calibration, f"nothing: a {self.kv} cache needs none")
         if self.weights not in (*IN_BLOCKS, AUTO):
@@ -84,6 +88,11 @@ class ExportOptions:
         if weights in IN_BLOCKS:
             return found
         return attrs.evolve(found, block_size=None, asymmetric=False, search=False, accuracy_level=None)
+
+    @property
+    def cache(self) -> str:
+        """Numpy type of the cache."""
+        return "float16" if self.weights == HALF else self.kv
 
     @property
     def blocks(self) -> Blocks | None:

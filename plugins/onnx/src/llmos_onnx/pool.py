@@ -16,14 +16,14 @@ A position is written before it is ever read, so slots are not cleared between s
 
 from __future__ import annotations
 
-import math
-import mmap
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import numpy as np
 
 from llmos_kernel.errors import KernelBug
+from llmos_onnx.cache import Cache, HostCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,7 +76,10 @@ class KvPool:
     not when the pool is made.
     """
 
-    def __init__(self, shape: CacheShape, size: PoolSize, kv: str = "float32") -> None:
+    def __init__(
+        self, shape: CacheShape, size: PoolSize, kv: str = "float32", make: Callable[..., Cache] = HostCache
+    ) -> None:
+        """Take memory by *make*, which is given the cache's shape and type."""
         self.size = size
         self.row_shape = (shape.kv_heads, size.context, shape.head_dim)
         self.dtype: np.dtype[Any] = np.dtype(kv)
@@ -86,7 +89,9 @@ class KvPool:
         self.next_tokens = np.zeros(size.slots, np.int64)
         """Token that each slot's next decode step reads."""
         self._owners: list[int | None] = [None] * size.slots
-        self._cache = untouched((2 * shape.layers, size.slots, *self.row_shape), self.dtype)
+        self._cache = make((2 * shape.layers, size.slots, *self.row_shape), self.dtype)
+        self.device = self._cache.device
+        """What the runtime calls the kind of memory that the cache lies in."""
 
     @property
     def used(self) -> int:
@@ -112,9 +117,7 @@ class KvPool:
 
     def pointers(self, slot: int) -> list[int]:
         """Return the addresses of *slot* in each buffer: layer 0 keys, layer 0 values, layer 1 keys, ..."""
-        strides = self._cache.strides
-        first = self._cache.ctypes.data + slot * strides[1]
-        return [first + index * strides[0] for index in range(len(self._cache))]
+        return self._cache.pointers(slot)
 
     def take(self, slot: int, owner: int, length: int = 0) -> None:
         """Give the free *slot*, of whose content *length* tokens are its own, to the task *owner*."""
@@ -141,20 +144,23 @@ class KvPool:
 
     def copy(self, source: int, target: int, begin: int, end: int) -> None:
         """Copy the cache of the positions from *begin* to *end* between slots."""
-        self._cache[:, target, :, begin:end] = self._cache[:, source, :, begin:end]
+        self._cache.copy(source, target, begin, end)
 
     def save(self, slot: int, length: int) -> npt.NDArray[Any]:
         """Return a copy of the first *length* tokens' cache: ``[2 * layers, kv_heads, length, head_dim]``."""
-        return self._cache[:, slot, :, :length].copy()
+        return self._cache.read(slot, 0, length)
 
     def restore(self, slot: int, saved: npt.NDArray[Any], begin: int, end: int) -> None:
         """Put the positions from *begin* to *end* of what `save` returned into *slot*."""
-        self._cache[:, slot, :, begin:end] = saved[:, :, begin:end]
+        self._cache.write(slot, begin, saved[:, :, begin:end])
 
     def write(self, slot: int, begin: int, parts: Iterable[npt.NDArray[Any]]) -> None:
         """Put *parts* (keys of layer 0, its values, ...), ``[kv_heads, tokens, head_dim]``, at *begin* of *slot*."""
-        for buffer, part in zip(self._cache, parts, strict=True):
-            buffer[slot, :, begin : begin + part.shape[1]] = part
+        self._cache.write(slot, begin, parts)
+
+    def close(self) -> None:
+        """Give the cache's memory back."""
+        self._cache.close()
 
     def check_integrity(self) -> None:
         """Raise `KernelBug` with the numbers unless every slot is free or held by exactly one task, within its size."""
@@ -166,17 +172,3 @@ class KvPool:
             raise KernelBug("a sequence of the KV pool is longer than its slot", **facts)
         if any(length and owner is None for owner, length in zip(self._owners, self.lengths, strict=True)):
             raise KernelBug("a free slot of the KV pool has a length", **facts)
-
-
-def untouched(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Return zeros that take memory page by page as they are written.
-
-    `numpy.zeros` asks the system for pages of 2 MiB.  A head's place for one sequence is about as large, so the first
-    token of a sequence would take, and clear, memory for all the tokens that may follow it: 0.6 s instead of 0.04 s for
-    the first prompt in a slot of 4,096 tokens of a model of 30 layers.  Attention is not slower with small pages.
-    """
-    kind = np.dtype(dtype)
-    memory = mmap.mmap(-1, max(math.prod(shape) * kind.itemsize, 1))
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, kind, math.prod(shape)).reshape(shape)

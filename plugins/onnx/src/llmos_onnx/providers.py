@@ -23,6 +23,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from llmos_kernel.errors import ModelUnavailable
+from llmos_onnx.fields import refusal
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -125,6 +126,25 @@ def session_options(
     if not prepacking:
         options.add_session_config_entry("session.disable_prepacking", "1")
     return options
+
+
+def provider_for(ort: ModuleType, wanted: str, *, half: bool, model: str) -> str:
+    """Return the provider that a decoder is to run on: *wanted* is ``auto``, ``cpu`` or ``cuda``.
+
+    A GPU runs *half* precision only, because its attention does.  Raises `ModelUnavailable` where the one that was
+    asked for cannot be had.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not half):
+        return CPU
+    if not half:
+        expected = "cpu or auto: a GPU takes weights and a cache of half precision, export the model with --format fp16"
+        raise refusal(model, "options: provider", wanted, expected)
+    why = cuda_missing(ort)
+    if why is None:
+        return CUDA
+    if wanted == "cuda":
+        raise refusal(model, "options: provider", wanted, f"cpu or auto: {why}")
+    return CPU
 
 
 def runs_on(session: onnxruntime.InferenceSession) -> str:

@@ -4,6 +4,9 @@ Binding a value costs tens of microseconds and a graph has four or more per laye
 (first slot, rows, tokens per row) and kept.  Its small inputs are arrays that stay bound and are written in place
 before each run.  The cache is bound to the same memory as input and as output, so it grows in place.
 
+On a GPU the cache lies in its memory; the small inputs are copied there before each run, and the logits of the whole
+batch back once after it.  Sampling sees host memory either way.
+
 What a graph calls its inputs and outputs, and how it is told its rows' lengths, is a `Wiring`: `NativeWiring` here for
 the contract of `llmos_onnx.graph`, others beside their layouts.
 """
@@ -43,9 +46,18 @@ class Batch(Rows):
     more: dict[str, npt.NDArray[Any]] = attrs.field(factory=dict)
     """Other arrays that its wiring has bound, by name."""
 
-    def bind(self, name: str, array: npt.NDArray[Any], shape: Sequence[int] | None = None) -> None:
-        """Bind the input *name* to the memory of *array*, which must stay; read as *shape* where one is given."""
-        self.binding.bind_input(name, "cpu", 0, array.dtype, array.shape if shape is None else shape, array.ctypes.data)
+    bound: dict[str, npt.NDArray[Any]] = attrs.field(factory=dict)
+    """The inputs of host memory, by name."""
+
+    def bind(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Bind the input *name* to the memory of *array*, which must stay."""
+        self.bound[name] = array
+        self.binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def send(self) -> None:
+        """Bind all inputs of host memory again: to a device, binding copies what they hold now."""
+        for name, array in self.bound.items():
+            self.bind(name, array)
 
     def bind_logits(self, name: str, array: npt.NDArray[Any], shape: Sequence[int]) -> None:
         """Let the output *name* of *shape* be written to the memory of *array*, which must stay."""
@@ -161,6 +173,8 @@ class Runner:
         if not tokens <= longest <= self._pool.size.context or int(batch.lengths.min()) < 0:
             raise KernelBug("lengths of a run do not fit", rows=rows, tokens=tokens, lengths=batch.lengths.tolist())
         self._wiring.feed(batch, longest)
+        if self._pool.device != "cpu":
+            batch.send()
         self.counts.runs += 1
         begun = time.perf_counter()
         try:
@@ -202,6 +216,6 @@ class Runner:
         self._wiring.bind(batch)
         shape, dtype = (rows, *self._pool.row_shape), self._pool.dtype
         for (past, present), pointer in zip(self._wiring.cache, self._pool.pointers(first), strict=True):
-            batch.binding.bind_input(past, "cpu", 0, dtype, shape, pointer)
-            batch.binding.bind_output(present, "cpu", 0, dtype, shape, pointer)
+            batch.binding.bind_input(past, self._pool.device, 0, dtype, shape, pointer)
+            batch.binding.bind_output(present, self._pool.device, 0, dtype, shape, pointer)
         return batch

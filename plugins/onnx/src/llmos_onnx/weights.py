@@ -4,6 +4,7 @@ Every format keeps a checkpoint's own layout, one row per output column, so that
 and the embedding table and the head of a tied model are one tensor.
 
     fp32   `Gemm`; exact
+    fp16   the same in half precision, for GPUs; activations too, except where `llmos_onnx.decoder` says otherwise
     w8a8   integers on both sides: activations with one scale per row of the batch, weights with one per output
     q8 q4  `MatMulNBits`: weights of 8 or 4 bits with one scale per block of inputs, activations of single precision
 
@@ -55,21 +56,26 @@ class Format(abc.ABC):
 
     zero_points: bool = False
     """The graph needs the inputs ``zp_rows`` and ``zp_last``."""
+    number: Final[npt.DTypeLike] = np.float32
+    """Type of the activations that layers take and give."""
 
     @abc.abstractmethod
     def linear(self, graph: Graph, x: str, matrix: Matrix, *, bias: str = "", zero_points: str = "zp_rows") -> str:
-        """Return ``x @ matrix.T + bias`` for *x* float32 ``[n, columns]``.
+        """Return ``x @ matrix.T + bias`` for *x* ``[n, columns]`` of the type `number`.
 
         *zero_points* names the uint8 input of n elements for formats that need one.
         """
 
     @abc.abstractmethod
     def table(self, graph: Graph, ids: str, matrix: Matrix) -> str:
-        """Return the rows *ids* (int64 ``[n]``) of *matrix* as float32 ``[n, columns]``."""
+        """Return the rows *ids* (int64 ``[n]``) of *matrix* as `number` ``[n, columns]``."""
 
 
-class Float32(Format):
-    """Weights as they are, widened to single precision."""
+@attrs.frozen
+class Float(Format):
+    """Weights of one floating type: single precision holds those of every checkpoint exactly."""
+
+    number: npt.DTypeLike = np.float32  # type: ignore[misc]  # a field here
 
     def linear(self, graph: Graph, x: str, matrix: Matrix, *, bias: str = "", zero_points: str = "zp_rows") -> str:
         """See `Format.linear`."""
@@ -83,7 +89,8 @@ class Float32(Format):
     def _store(self, graph: Graph, matrix: Matrix) -> str:
         if graph.has(matrix.name):
             return matrix.name
-        return graph.stored(matrix.name, np.float32, (matrix.rows, matrix.columns), matrix.blocks())
+        blocks = (fitting(matrix.name, block, self.number) for block in matrix.blocks())
+        return graph.stored(matrix.name, self.number, (matrix.rows, matrix.columns), blocks)
 
 
 class RowInt8(Format):
@@ -199,12 +206,26 @@ class BlockInt(Format):
 
 
 FORMATS: Final[dict[str, Format]] = {
-    "fp32": Float32(),
+    "fp32": Float(),
+    "fp16": Float(np.float16),
     "w8a8": RowInt8(),
     "q8": BlockInt(8),
     "q4": BlockInt(4),
 }
 """Weight formats by the name that the manifest gives them."""
+
+
+def fitting(name: str, values: Floats, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return *values* as *dtype*; raise `InvalidArgument` where one is too large for it."""
+    if np.dtype(dtype) == values.dtype:
+        return values
+    with np.errstate(over="ignore"):
+        found = values.astype(dtype, copy=False)
+    if np.isfinite(found).all():
+        return found
+    expected = f"another: {name} has values above 65504, the largest of half precision"
+    message = f"option weights is 'fp16', expected {expected}"
+    raise InvalidArgument(message, field="weights", value="fp16", expected=expected)
 
 
 def weight_format(manifest: Manifest) -> Format:

@@ -38,7 +38,7 @@ def write_model_folder(source: Path, target: Path, wanted: ExportOptions, progre
             shape=shape,
             weights=wanted.weights,
             blocks=wanted.blocks,
-            kv=wanted.kv,
+            kv=wanted.cache,
             calibration=_calibrated_by(wanted),
             files={},
             tokens=text.tokens,

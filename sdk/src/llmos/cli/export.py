@@ -16,12 +16,18 @@ from llmos_kernel.errors import InvalidArgument
 
 
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (("--format", "--weights", "weights"), {"help": "fp32, w8a8, q8, q4, or auto: the fastest on this machine."}),
+    (
+        ("--format", "--weights", "weights"),
+        {"help": "fp32, fp16 (for GPUs), w8a8, q8, q4; auto: the fastest here."},
+    ),
     (("--for", "goal"), {"metavar": "GOAL", "help": "auto: latency, throughput or balanced (default)."}),
     (("--block-size",), {"type": int, "help": "q8, q4: weights that share a scale."}),
     (("--asymmetric",), {"is_flag": True, "help": "q8, q4: a zero point per block, for finer steps."}),
     (("--search",), {"is_flag": True, "help": "q8, q4: search the scales of least error."}),
-    (("--kv",), {"metavar": "TYPE", "help": "Type of the key and value cache: float32, int8."}),
+    (
+        ("--kv",),
+        {"metavar": "TYPE", "help": "Type of the cache: float32, int8; fp16 weights have float16."},
+    ),
     (("--calibration",), {"metavar": "FILE", "help": "int8 cache: a text to find its scales by."}),
 )
 
