@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llmos._conversation import AsyncConversation, Conversation
     from llmos._llmos import LLMOS, load_model
     from llmos._models import ModelInfo
+    from llmos._plugin_options import read_options
     from llmos._requests import Messages, Options
     from llmos._secrets import Secret, reveal
     from llmos._settings import Settings, load_settings, user_home
@@ -35,6 +36,7 @@ _HOMES = {
     "_conversation": ("AsyncConversation", "Conversation"),
     "_llmos": ("LLMOS", "load_model"),
     "_models": ("ModelInfo",),
+    "_plugin_options": ("read_options",),
     "_requests": ("Messages", "Options"),
     "_secrets": ("Secret", "reveal"),
     "_settings": ("Settings", "load_settings", "user_home"),
@@ -69,6 +71,7 @@ __all__ = [
     "errors",
     "load_model",
     "load_settings",
+    "read_options",
     "reveal",
     "user_home",
 ]

@@ -10,11 +10,12 @@ from typing import Any, Literal, get_args
 
 import attrs
 
-from llmos_data.options import flag, read
+from llmos import read_options
 from llmos_data.stages import Chain, Controls, Form, LineEnds, Normal, Spaces
-from llmos_kernel.services import Processor, TextFilter
+from llmos_kernel.api import of_type
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
+from llmos_kernel.services import Processor, TextFilter
 
 api = 1
 """The version of the processor contract that this module is written for."""
@@ -28,17 +29,20 @@ def _form(instance: object, attribute: attrs.Attribute[Any], value: object) -> N
         raise InvalidArgument(message, field="form", value=value, expected=expected)
 
 
+_flag = of_type(bool, "true or false")
+
+
 @attrs.frozen(kw_only=True)
 class Options:
     """What ``normalize`` can be told."""
 
     form: Form | Literal[""] = attrs.field(default="NFC", validator=_form)
     """Unicode normal form; an empty string leaves characters as they are."""
-    newlines: bool = attrs.field(default=True, validator=flag)
+    newlines: bool = attrs.field(default=True, validator=_flag)
     """Make every line end a line feed."""
-    controls: bool = attrs.field(default=True, validator=flag)
+    controls: bool = attrs.field(default=True, validator=_flag)
     """Leave out control characters, byte order marks and lone surrogates."""
-    spaces: bool = attrs.field(default=True, validator=flag)
+    spaces: bool = attrs.field(default=True, validator=_flag)
     """Even out white space: one space between words, none at the ends, at most one empty line; indentation stays."""
 
 
@@ -99,4 +103,4 @@ def _wrong(field: str, value: object, expected: str) -> InvalidArgument:
 @hookimpl
 def llmos_processor(config: Mapping[str, Any]) -> Processor:
     """Return a normalising processor; *config* holds `Options`.  Raises `ConfigError`."""
-    return Normalize(options=read(Options, config, "processor:normalize"))
+    return Normalize(options=read_options(Options, config, "processor:normalize"))

@@ -17,8 +17,8 @@ from attrs import validators
 from jinja2 import Template, TemplateError, TemplateSyntaxError
 from jinja2.exceptions import SecurityError
 
+from llmos import read_options
 from llmos_data.meter import Exceeded, Meter, current
-from llmos_data.options import read
 from llmos_data.sandbox import Missing, Sandbox
 from llmos_kernel.api import check_number, check_type, number, text
 from llmos_kernel.services import Processor
@@ -177,7 +177,7 @@ def _compiled(sandbox: Sandbox, name: str, source: str) -> Template:
 @hookimpl
 def llmos_processor(config: Mapping[str, Any]) -> Processor:
     """Return a rendering processor; *config* holds `Options`.  Raises `ConfigError`, also for a wrong template."""
-    options = read(Options, config, PLUGIN)
+    options = read_options(Options, config, PLUGIN)
     sandbox = Sandbox()
     templates = {name: _compiled(sandbox, name, source) for name, source in options.templates.items()}
     if options.default is not None and options.default not in templates:

@@ -22,12 +22,13 @@ from typing import Any, ClassVar
 
 import attrs
 
+from llmos import read_options
 from llmos_kernel.api import MAX_SECONDS, number
 from llmos_kernel.contracts import Limits, Plan, Scheduler, TaskView
 from llmos_kernel.hookspecs import hookimpl
 from llmos_schedulers.book import Book, Entry, StepOptions
 from llmos_schedulers.expected import Expected
-from llmos_schedulers.options import flag, one_of, read
+from llmos_schedulers.options import flag, one_of
 
 api = 1
 """The version of the scheduler contract that this module is written for."""
@@ -146,4 +147,4 @@ class EarliestDeadlineFirst(Book):
 @hookimpl
 def llmos_scheduler(config: Mapping[str, Any]) -> Scheduler:
     """Return a scheduler by deadline; *config* holds `Options`.  Raises `ConfigError`."""
-    return EarliestDeadlineFirst(options=read(Options, config, "scheduler:edf"))
+    return EarliestDeadlineFirst(options=read_options(Options, config, "scheduler:edf"))

@@ -26,12 +26,12 @@ from typing import Any
 
 import attrs
 
+from llmos import read_options
 from llmos_kernel.api import check_number, check_type, mapping, number
 from llmos_kernel.contracts import Limits, Scheduler, TaskView
 from llmos_kernel.hookspecs import hookimpl
 from llmos_schedulers.book import Book, Entry, StepOptions, room
 from llmos_schedulers.line import Line
-from llmos_schedulers.options import read
 
 api = 1
 """The version of the scheduler contract that this module is written for."""
@@ -228,4 +228,4 @@ class Fair(Book):
 @hookimpl
 def llmos_scheduler(config: Mapping[str, Any]) -> Scheduler:
     """Return a scheduler that is fair to tenants; *config* holds `Options`.  Raises `ConfigError`."""
-    return Fair(options=read(Options, config, "scheduler:fair"))
+    return Fair(options=read_options(Options, config, "scheduler:fair"))

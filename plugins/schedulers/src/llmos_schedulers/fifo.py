@@ -16,10 +16,10 @@ from typing import Any
 
 import attrs
 
+from llmos import read_options
 from llmos_kernel.contracts import Scheduler
 from llmos_kernel.hookspecs import hookimpl
 from llmos_schedulers.book import Book, StepOptions
-from llmos_schedulers.options import read
 
 api = 1
 """The version of the scheduler contract that this module is written for."""
@@ -33,4 +33,4 @@ class Fifo(Book):
 @hookimpl
 def llmos_scheduler(config: Mapping[str, Any]) -> Scheduler:
     """Return a first-come-first-served scheduler; *config* holds `StepOptions`.  Raises `ConfigError`."""
-    return Fifo(options=read(StepOptions, config, "scheduler:fifo"))
+    return Fifo(options=read_options(StepOptions, config, "scheduler:fifo"))

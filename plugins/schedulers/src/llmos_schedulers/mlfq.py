@@ -23,11 +23,11 @@ from typing import Any, ClassVar
 
 import attrs
 
+from llmos import read_options
 from llmos_kernel.api import MAX_COUNT, MAX_SECONDS, number
 from llmos_kernel.contracts import Limits, Plan, Scheduler, TaskView
 from llmos_kernel.hookspecs import hookimpl
 from llmos_schedulers.book import Book, Entry, StepOptions
-from llmos_schedulers.options import read
 
 api = 1
 """The version of the scheduler contract that this module is written for."""
@@ -145,4 +145,4 @@ class Feedback(Book):
 @hookimpl
 def llmos_scheduler(config: Mapping[str, Any]) -> Scheduler:
     """Return a skip-join multi-level feedback queue; *config* holds `Options`.  Raises `ConfigError`."""
-    return Feedback(options=read(Options, config, "scheduler:mlfq"))
+    return Feedback(options=read_options(Options, config, "scheduler:mlfq"))

@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 
 import attrs
 
+from llmos import read_options
 from llmos_kernel.api import MAX_SECONDS, number
 from llmos_kernel.contracts import Scheduler, TaskView
 from llmos_kernel.hookspecs import hookimpl
 from llmos_schedulers.book import Book, StepOptions
-from llmos_schedulers.options import read
 
 api = 1
 """The version of the scheduler contract that this module is written for."""
@@ -54,4 +54,4 @@ class Priority(Book):
 @hookimpl
 def llmos_scheduler(config: Mapping[str, Any]) -> Scheduler:
     """Return a scheduler by priority; *config* holds `Options`.  Raises `ConfigError`."""
-    return Priority(options=read(Options, config, "scheduler:priority"))
+    return Priority(options=read_options(Options, config, "scheduler:priority"))

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 import attrs
 
+from llmos import read_options
 from llmos_kernel.api import MAX_COUNT, number
 from llmos_kernel.contracts import Scheduler, TaskView
 from llmos_kernel.hookspecs import hookimpl
 from llmos_schedulers.book import Book, Entry, StepOptions
-from llmos_schedulers.options import read
 
 api = 1
 """The version of the scheduler contract that this module is written for."""
@@ -84,4 +84,4 @@ class RoundRobin(Book):
 @hookimpl
 def llmos_scheduler(config: Mapping[str, Any]) -> Scheduler:
     """Return a round-robin scheduler; *config* holds `Options`.  Raises `ConfigError`."""
-    return RoundRobin(options=read(Options, config, "scheduler:round-robin"))
+    return RoundRobin(options=read_options(Options, config, "scheduler:round-robin"))

@@ -20,12 +20,13 @@ from typing import Any
 
 import attrs
 
+from llmos import read_options
 from llmos_kernel.api import MAX_COUNT, number
 from llmos_kernel.contracts import Scheduler, TaskView
 from llmos_kernel.hookspecs import hookimpl
 from llmos_schedulers.book import Book, StepOptions
 from llmos_schedulers.expected import Expected
-from llmos_schedulers.options import one_of, read
+from llmos_schedulers.options import one_of
 
 api = 1
 """The version of the scheduler contract that this module is written for."""
@@ -74,4 +75,4 @@ class ShortestJobFirst(Book):
 @hookimpl
 def llmos_scheduler(config: Mapping[str, Any]) -> Scheduler:
     """Return a scheduler that serves the shortest first; *config* holds `Options`.  Raises `ConfigError`."""
-    return ShortestJobFirst(options=read(Options, config, "scheduler:sjf"))
+    return ShortestJobFirst(options=read_options(Options, config, "scheduler:sjf"))

@@ -8,28 +8,24 @@ from typing import Any, TypeVar
 
 import attrs
 
-from llmos_kernel.api import check_type
 from llmos_kernel.errors import ConfigError, InvalidArgument
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
 
-def flag(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
-    """attrs validator: true or false."""
-    check_type(attribute.name, value, bool, "true or false")
+def read_options(kind: type[T], config: Mapping[str, Any], source: str) -> T:
+    """Return *config*, what a hook of the plugin *source* (``kind:name``) was given, as an instance of *kind*.
 
-
-def read(kind: type[T], config: Mapping[str, Any], source: str) -> T:
-    """Return *config* as an instance of the attrs class *kind*.
-
-    Raises `ConfigError` for a key that *kind* has not, naming the nearest one, and for a value that it refuses.
+    *kind* is an attrs class whose validators raise `InvalidArgument`, as those of `llmos_kernel.api` do.  Raises
+    `ConfigError` for a key that *kind* has not, naming the nearest one, and for a value that it refuses.
     """
     known = list(attrs.fields_dict(kind))
     for key in config:
         if key not in known:
-            nearest = get_close_matches(str(key), known, n=1, cutoff=0)[0]
+            nearest = next(iter(get_close_matches(str(key), known, n=1, cutoff=0)), None)
             facts = {"field": str(key), "value": config[key], "expected": known, "nearest": nearest, "source": source}
-            raise ConfigError(f"{source} has no option {key!r}; the nearest is {nearest!r}", **facts)
+            hint = f"; the nearest is {nearest!r}" if nearest else ": it has none"
+            raise ConfigError(f"{source} has no option {key!r}{hint}", **facts)
     try:
         return kind(**config)
     except InvalidArgument as error:
