@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from onnx import ModelProto, helper
 
 import llmos
 from llmos_kernel.contracts import ModelSpec
@@ -22,7 +23,7 @@ from llmos_kernel.errors import ModelUnavailable
 from llmos_onnx.backend import OnnxBackend
 from llmos_onnx.executor import OnnxExecutor
 from llmos_onnx.genai import read_genai
-from llmos_onnx.manifest import Generation
+from llmos_onnx.manifest import GRAPH, Generation
 from plugins.onnx.tests.driver import Driver, load
 
 if TYPE_CHECKING:
@@ -136,6 +137,34 @@ def test_prefix_is_shared(executor: OnnxExecutor) -> None:
 
     assert row.cached >= 64
     assert expected == row.tokens
+
+
+def windowed(folder: Path, target: Path, cache: int) -> Path:
+    """Return a copy of *folder* whose layers see eight tokens, and which may (1) or may not (0) keep only as many."""
+    shutil.copytree(folder, target)
+    model = ModelProto.FromString((target / GRAPH).read_bytes())
+    for node in model.graph.node:
+        if node.op_type == "GroupQueryAttention":
+            kept = [item for item in node.attribute if item.name != "local_window_size"]
+            del node.attribute[:]
+            values = {"local_window_size": 8, "sliding_window_cache": cache}
+            node.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in values.items())])
+    (target / GRAPH).write_bytes(model.SerializeToString())
+    return target
+
+
+def test_windows(tmp_path: Path) -> None:
+    """A graph that may keep only a window of each row is given whole rows, and gives the tokens of one that may not."""
+    whole, short = (windowed(DATA / "fp32", tmp_path / f"{cache}", cache) for cache in (0, 1))
+    expected = [alone(load(whole, slots=2), prompt, ignore_eos=True) for prompt in PROMPTS]
+    for chunk in (10_000, 6):
+        driver = Driver(load(short, slots=5), chunk=chunk)
+        for index, prompt in enumerate(PROMPTS):
+            driver.add(index, prompt, max_tokens=24, ignore_eos=True)
+        driver.finish()
+
+        assert expected == [driver.rows[index].tokens for index in range(len(PROMPTS))]
+    assert expected != [alone(load(DATA / "fp32", slots=2), prompt, ignore_eos=True) for prompt in PROMPTS]
 
 
 def test_guesses() -> None:

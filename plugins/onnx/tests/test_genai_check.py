@@ -199,7 +199,7 @@ def elsewhere(model: ModelProto) -> None:
     [
         (attribute("num_heads", 4), "2"),
         (attribute("kv_num_heads", 2), "1"),
-        (attribute("sliding_window_cache", 1), "0"),
+        (attribute("qk_output", 1), "0"),
         (inputs("GroupQueryAttention", 0, 3, "past_key_values.1.key"), "read by one GroupQueryAttention"),
         (inputs("GroupQueryAttention", 0, 3, "past_key_values.0.value"), "read by one GroupQueryAttention"),
         (inputs("GroupQueryAttention", 0, 5, "/model/attn_mask_reformat/attn_mask_subgraph/Gather/Cast/output_0"),

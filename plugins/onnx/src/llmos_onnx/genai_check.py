@@ -45,6 +45,8 @@ class GenaiGraph:
     """Numpy type of the logits."""
     last_only: bool
     """Logits come for the last position of each row only, not for all."""
+    windowed: bool
+    """Attention of some layers takes caches that are shorter than the sequence, and no padding in exchange."""
     products: frozenset[tuple[int, int, Blocks]]
     """Bits, block size and rounding of the matrices that are stored in blocks."""
     producer: str
@@ -88,6 +90,7 @@ def check_genai(content: bytes, manifest: GenaiManifest, data_size: int, *, mode
         kv=CACHE_TYPES[cache.pop()],
         logits=CACHE_TYPES[logits.elem_type],
         last_only=positions == 1,
+        windowed=check.windowed,
         products=frozenset(_product(node) for node in proto.graph.node if node.op_type == "MatMulNBits"),
         producer=f"{proto.producer_name:.100} {proto.producer_version:.100}".strip() or "unknown",
     )
@@ -131,6 +134,12 @@ class _Wires:
     def refusal(self, field: str, value: object, expected: str) -> ModelUnavailable:
         return refusal(self._model, f"{self._manifest.graph}: {field}", value, expected)
 
+    @property
+    def windowed(self) -> bool:
+        """Whether an attention node is told that its cache may be shorter than the sequence; ours never is."""
+        attributes = (attribute for node in self._attention for attribute in node.attribute)
+        return any(attribute.name == "sliding_window_cache" and attribute.i for attribute in attributes)
+
     def attention(self) -> None:
         """Check that one attention node a layer, and nothing else, reads and writes the cache."""
         if len(self._attention) != self._manifest.layers:
@@ -158,7 +167,7 @@ class _Wires:
         values = {attribute.name: attribute for attribute in node.attribute}
         wanted = {
             "num_heads": self._manifest.heads, "kv_num_heads": self._manifest.kv_heads,
-            "sliding_window_cache": 0, "qk_output": 0, "kv_cache_bit_width": 0,
+            "qk_output": 0, "kv_cache_bit_width": 0,
         }  # fmt: skip
         for name, value in wanted.items():
             found = values[name].i if name in values else 0

@@ -101,8 +101,8 @@ class GenaiWiring:
         self._mask = np.zeros(size.slots * size.context, np.int64)
         self._wide: npt.NDArray[Any] = np.zeros((0, self._vocab), self._dtype)
         self.cache = manifest.names.cache(manifest.layers)
-        # A shorter row's last position is not the batch's: only rows of one length may go together.
-        self.padding = 0.0 if graph.last_only else MOST_PADDING
+        # Where the last position is taken, a shorter row's is another; and attention over windows takes no padding.
+        self.padding = 0.0 if graph.last_only or graph.windowed else MOST_PADDING
 
     def bind(self, batch: Batch) -> None:
         """Bind ids, positions, and logits where those that the graph gives are those that are wanted."""
