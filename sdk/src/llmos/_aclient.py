@@ -170,7 +170,8 @@ class AsyncModel(ModelRequests):
 
         The context is charged to this client's budget until the conversation is closed.  By default it is as long as
         the model's own; 0 is none, for models that keep none.  *system* is what the model is told first, *messages*
-        what was said earlier.
+        what was said earlier.  ``async with``, or the first turn, raises `InvalidArgument` for a model that keeps no
+        contexts or shorter ones, and `BudgetExceeded`.
         """
         return AsyncConversation(self._runner, self.name, system, messages, tokens, timeout)
 

@@ -189,7 +189,8 @@ class Model(ModelRequests):
 
         The context is charged to this client's budget until the conversation is closed.  By default it is as long as
         the model's own; 0 is none, for models that keep none.  *system* is what the model is told first, *messages*
-        what was said earlier.
+        what was said earlier.  Raises `InvalidArgument` for a model that keeps no contexts or shorter ones, and
+        `BudgetExceeded`.
         """
         return Conversation(self._runner, self.name, system, messages, tokens, timeout)
 
