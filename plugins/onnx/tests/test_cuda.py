@@ -17,7 +17,7 @@ import pytest
 
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import KernelBug, ModelUnavailable, OutOfMemory
-from llmos_onnx import backend, providers
+from llmos_onnx import backend, genai_layout, imported_folder, providers
 from llmos_onnx.backend import OnnxBackend
 from llmos_onnx.cache import DeviceCache, HostCache
 from llmos_onnx.executor import OnnxExecutor
@@ -25,6 +25,7 @@ from plugins.onnx.tests.driver import Driver, load
 from plugins.onnx.tests.fake_cuda import FakeCuda, FakeSession
 from plugins.onnx.tests.test_engine import prompts
 
+HALF_GENAI = Path(__file__).parent / "data" / "genai" / "fp16"
 SHAPE = (4, 3, 2, 8, 16)
 SAMPLED: dict[str, Any] = {"temperature": 1.1, "top_k": 40, "top_p": 0.95, "repetition_penalty": 1.2}
 
@@ -38,24 +39,32 @@ def cuda() -> FakeCuda:
 @pytest.fixture
 def sessions(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> list[FakeSession]:
     """Let models that are to run on a GPU run on the fake one; return their sessions."""
-    real, made = backend._session, []
+    native, imported, made = backend._session, imported_folder.open_bytes, []
 
-    def session(ort: Any, folder: Any, options: Any, provider: str, *, model: str) -> Any:
+    def on(provider: str, session: Any) -> Any:
         if provider == providers.CPU:
-            return real(ort, folder, options, provider, model=model)
-        made.append(FakeSession(real(ort, folder, options, providers.CPU, model=model), cuda))
+            return session
+        made.append(FakeSession(session, cuda))
         return made[-1]
 
-    monkeypatch.setattr(backend, "_session", session)
-    monkeypatch.setattr(backend, "cuda_library", lambda: cuda)
+    def native_session(ort: Any, folder: Any, options: Any, provider: str, *, model: str) -> Any:
+        return on(provider, native(ort, folder, options, providers.CPU, model=model))
+
+    def imported_session(*args: Any, provider: str, **how: Any) -> Any:
+        return on(provider, imported(*args, **how))
+
+    monkeypatch.setattr(backend, "_session", native_session)
+    monkeypatch.setattr(genai_layout, "open_bytes", imported_session)
+    monkeypatch.setattr("llmos_onnx.cache.cuda_library", lambda: cuda)
     monkeypatch.setattr(providers, "cuda_missing", lambda _: None)
     return made
 
 
 def answers(executor: OnnxExecutor, chunk: int) -> list[list[int]]:
     """Return what ten requests get that join and leave, share a prefix, and are swapped out and dropped."""
-    asked = prompts(8)
-    asked += [asked[0] * 3, asked[0] * 3 + [7, 8]]
+    asked = [[token % 320 for token in prompt] for prompt in prompts(8)]
+    shared = [token for prompt in asked for token in prompt][:64]
+    asked += [shared, [*shared[:62], 7, 8]]
     driver, waiting, step = Driver(executor, chunk=chunk), list(enumerate(asked)), 0
     while waiting or not all(row.ended for row in driver.rows.values()):
         if waiting and executor.limits.free:
@@ -74,16 +83,18 @@ def answers(executor: OnnxExecutor, chunk: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("chunk", [10_000, 7])
-@pytest.mark.parametrize("name", ["nano", "nano-gemma2"])
+@pytest.mark.parametrize("name", ["nano", "nano-gemma2", "genai"])
 def test_the_engine_on_a_device(
     name: str, chunk: int, model_folder: Callable[..., Path], sessions: list[FakeSession], cuda: FakeCuda
 ) -> None:
     """With its cache in device memory, every request gets the tokens that it gets with the cache in host memory."""
-    folder, options = model_folder(name, "fp16"), {"slots": 4, "context": 256, "threads": 2}
+    folder = HALF_GENAI if name == "genai" else model_folder(name, "fp16")
+    options = {"slots": 4, "context": 128, "threads": 2}
     expected = answers(load(folder, provider="cpu", **options), chunk)
     executor = load(folder, provider="cuda", **options)
 
     assert expected == answers(executor, chunk)
+    assert executor.describe()["steps"]["cached"] >= 32
     assert "CUDAExecutionProvider" == executor.describe()["provider"]
     assert {"logits"} == set(sessions[0].outputs)
     executor.close()
@@ -182,6 +193,6 @@ def test_library_that_is_missing(model_folder: Callable[..., Path], monkeypatch:
     def missing() -> None:
         raise OSError("libcudart.so.13: cannot open shared object file")
 
-    monkeypatch.setattr(backend, "cuda_library", missing)
+    monkeypatch.setattr("llmos_onnx.cache.cuda_library", missing)
     with pytest.raises(ModelUnavailable, match="libcudart"):
         load(model_folder("nano", "fp16"), provider="cuda")

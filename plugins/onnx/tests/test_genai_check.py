@@ -188,6 +188,12 @@ def typed(model: ModelProto) -> None:
     next(value for value in model.graph.input if value.name.endswith("1.key")).type.tensor_type.elem_type = 10
 
 
+def typed_otherwise(model: ModelProto) -> None:
+    """Declare every cache as integers."""
+    for value in model.graph.input:
+        value.type.tensor_type.elem_type = TensorProto.INT32
+
+
 def elsewhere(model: ModelProto) -> None:
     """Name another file for a tensor."""
     tensor = model.graph.initializer[0]
@@ -245,8 +251,8 @@ def test_tokenizer_of_another_model(folder: Path) -> None:
 
 @pytest.mark.usefixtures("no_runtime")
 def test_cuda(folder: Path) -> None:
-    """Asked for CUDA, the folder is refused, not run elsewhere."""
-    assert "cpu or auto" in refused(folder, provider="cuda").message
+    """Asked for CUDA, a folder of single precision is refused, not run elsewhere."""
+    assert "half precision" in refused(folder, provider="cuda").message
 
 
 def see_each_other(model: ModelProto) -> None:
@@ -282,9 +288,18 @@ def test_graph_that_lies(folder: Path, change: Callable[[ModelProto], object]) -
     assert GRAPH in refused(folder, slots=2).message or "trial run" in refused(folder, slots=2).message
 
 
-def test_measure_reads_the_manifest_only(folder: Path) -> None:
-    """What the folder will take is known from the manifest and the sizes of its files."""
-    (folder / GRAPH).write_bytes(b"nothing")
+@pytest.mark.usefixtures("no_runtime")
+def test_measure(folder: Path) -> None:
+    """What the folder will take is known from the manifest, the graph's inputs and the sizes of its files."""
     footprint = OnnxBackend({}).measure(ModelSpec(name="m", backend="onnx", path=str(folder), options={"slots": 2}))
 
     assert (folder / DATA).stat().st_size < footprint.nbytes
+    assert "cpu" == footprint.device
+
+
+@pytest.mark.parametrize("content", [b"nothing", b"", changed(typed_otherwise)], ids=["bytes", "empty", "integers"])
+def test_measure_of_what_is_none(folder: Path, content: bytes) -> None:
+    """A graph without a cache of floating point is refused here already."""
+    (folder / GRAPH).write_bytes(content)
+    with pytest.raises(ModelUnavailable, match=GRAPH):
+        OnnxBackend({}).measure(ModelSpec(name="m", backend="onnx", path=str(folder)))

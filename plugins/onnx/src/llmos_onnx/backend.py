@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,7 @@ from llmos_kernel.contracts import Backend, Footprint, ModelSpec, StepExecutor
 from llmos_kernel.errors import ModelUnavailable
 from llmos_kernel.hookspecs import hookimpl
 from llmos_onnx.assembly import assemble, control_ids, footprint, pool_size
-from llmos_onnx.cache import DEVICE, Cache, DeviceCache, HostCache, cuda_library
+from llmos_onnx.cache import device_of, memory_of
 from llmos_onnx.fields import Fields, refusal
 from llmos_onnx.folder import ModelFolder, open_folder, read_manifest, read_tokenizer
 from llmos_onnx.invariance import rows_are_alone
@@ -25,7 +24,7 @@ from llmos_onnx.manifest import Manifest
 from llmos_onnx.pool import KvPool
 from llmos_onnx.profile import Profile, cores, read_profile
 from llmos_onnx.options import HALF
-from llmos_onnx.providers import CPU, CUDA, doctor, provider_for, runs_on, runtime, session_options
+from llmos_onnx.providers import CPU, doctor, provider_for, runs_on, runtime, session_options
 from llmos_onnx.session import NativeWiring, Runner
 from llmos_onnx.text import Codec
 
@@ -112,7 +111,7 @@ class OnnxBackend(Backend):
         manifest = read_manifest(_path(spec))
         size = pool_size(manifest.shape, manifest.kv, options, model=spec.name)
         weights = sum(entry.size for entry in manifest.files.values())
-        device = DEVICE if _provider(manifest, options, model=spec.name) == CUDA else "cpu"
+        device = device_of(_provider(manifest, options, model=spec.name))
         return footprint(weights, size, manifest.vocab, positions=options.speculate, device=device)
 
     def load(self, spec: ModelSpec) -> StepExecutor:
@@ -129,7 +128,7 @@ class OnnxBackend(Backend):
         with ThreadPoolExecutor(1, "llmos-onnx-load") as beside:  # beside the weights, of which the session is made
             codec = beside.submit(_codec, _path(spec), manifest, model=spec.name)
             session = _session(ort, open_folder(_path(spec), manifest), options, provider, model=spec.name)
-        pool = KvPool(manifest.shape, size, manifest.kv, _memory(provider, model=spec.name))
+        pool = KvPool(manifest.shape, size, manifest.kv, memory_of(provider, model=spec.name))
         wiring, room = NativeWiring(session), options.speculate + 1
         return assemble(
             manifest,
@@ -168,16 +167,6 @@ def _provider(manifest: Manifest, options: Options, *, model: str) -> str:
     if not half and options.provider == "auto":
         return CPU  # found without the runtime, which takes long to load
     return provider_for(runtime(model), options.provider, half=half, model=model)
-
-
-def _memory(provider: str, *, model: str) -> Callable[..., Cache]:
-    """Return what makes the cache of a session on *provider*."""
-    if provider != CUDA:
-        return HostCache
-    try:
-        return functools.partial(DeviceCache, cuda_library())
-    except OSError as error:
-        raise refusal(model, "CUDA runtime library", str(error), "the one that onnxruntime-gpu runs with") from error
 
 
 def _session(

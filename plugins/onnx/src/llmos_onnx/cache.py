@@ -8,21 +8,39 @@ none is NaN.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import mmap
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from llmos_kernel.errors import KernelBug, OutOfMemory
+from llmos_onnx.fields import refusal
+from llmos_onnx.providers import CUDA
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 DEVICE: Final = "cuda:0"
 """What the ledger calls the GPU."""
+
+
+def device_of(provider: str) -> str:
+    """Return what the ledger calls the device of a session on *provider*."""
+    return DEVICE if provider == CUDA else "cpu"
+
+
+def memory_of(provider: str, *, model: str) -> Callable[..., Cache]:
+    """Return what makes the cache of a session on *provider*; raise `ModelUnavailable` where it cannot be had."""
+    if provider != CUDA:
+        return HostCache
+    try:
+        return functools.partial(DeviceCache, cuda_library())
+    except OSError as error:
+        raise refusal(model, "CUDA runtime library", str(error), "the one that onnxruntime-gpu runs with") from error
 
 
 class Cache(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import attrs
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from llmos_onnx.fields import refusal
@@ -94,6 +95,19 @@ def check_genai(content: bytes, manifest: GenaiManifest, data_size: int, *, mode
         products=frozenset(_product(node) for node in proto.graph.node if node.op_type == "MatMulNBits"),
         producer=f"{proto.producer_name:.100} {proto.producer_version:.100}".strip() or "unknown",
     )
+
+
+def stated_cache(content: bytes, manifest: GenaiManifest, *, model: str) -> str:
+    """Return the numpy type of the cache that the graph *content* states: enough to measure, not to trust."""
+    field, first = f"{manifest.graph}: cache", manifest.names.cache(manifest.layers)[0][0]
+    try:
+        inputs = ModelProto.FromString(content).graph.input
+    except DecodeError as error:
+        raise refusal(model, f"{manifest.graph}: content", str(error), "a serialised ONNX model") from error
+    found = [value.type.tensor_type.elem_type for value in inputs if value.name == first]
+    if len(found) != 1 or found[0] not in CACHE_TYPES:
+        raise refusal(model, field, found, f"one input {first} of {' or '.join(CACHE_TYPES.values())}")
+    return CACHE_TYPES[found[0]]
 
 
 def _contract(manifest: GenaiManifest) -> tuple[list[Port], list[Port]]:

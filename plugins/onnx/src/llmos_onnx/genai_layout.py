@@ -11,17 +11,17 @@ import numpy as np
 
 from llmos_kernel.contracts import Footprint
 from llmos_kernel.errors import ModelUnavailable
-from llmos_onnx.cache import untouched
+from llmos_onnx.cache import device_of, memory_of, untouched
 from llmos_onnx.assembly import STEP_TOKENS, assemble, control_ids, footprint, pool_size
 from llmos_onnx.counts import Counts
 from llmos_onnx.fields import refusal
 from llmos_onnx.genai import GENAI_CONFIG, GenaiFiles, GenaiManifest, read_genai
-from llmos_onnx.genai_check import GenaiGraph, check_genai
+from llmos_onnx.genai_check import GenaiGraph, check_genai, stated_cache
 from llmos_onnx.imported_folder import open_bytes
 from llmos_onnx.invariance import product_is_alone
 from llmos_onnx.pool import KvPool, PoolSize
 from llmos_onnx.profile import cores
-from llmos_onnx.providers import runs_on, runtime
+from llmos_onnx.providers import CPU, provider_for, runs_on, runtime
 from llmos_onnx.session import MOST_PADDING, Batch, Runner
 from llmos_onnx.text import Codec
 from llmos_onnx.tokens import read_named_settings
@@ -41,16 +41,17 @@ class GenaiLayout:
     """Loads folders whose manifest is ``genai_config.json``."""
 
     def measure(self, path: Path, options: Options, *, model: str) -> Footprint:
-        """Return the bytes of the weights, the KV pool and a step's logits; reads only the manifest."""
+        """Return the bytes of the weights, the KV pool and a step's logits; reads the manifest and the graph."""
         manifest = read_genai(path)
-        size = pool_size(manifest, "float32", options, model=model)
+        kv = stated_cache(GenaiFiles(path, model).graph(manifest.graph), manifest, model=model)
+        size = pool_size(manifest, kv, options, model=model)
         weights = sum(_size(path / name) for name in (manifest.graph, manifest.data))
-        return footprint(weights, size, manifest.vocab, positions=options.step_tokens or STEP_TOKENS)
+        device = device_of(_provider(kv, options, model=model))
+        positions = options.step_tokens or STEP_TOKENS
+        return footprint(weights, size, manifest.vocab, positions=positions, device=device)
 
     def load(self, path: Path, options: Options, *, model: str) -> OnnxExecutor:
         """Read, check and load the folder at *path*."""
-        if options.provider == "cuda":
-            raise refusal(model, "options: provider", "cuda", "cpu or auto: folders of this layout run on the CPU")
         manifest, files = read_genai(path), GenaiFiles(path, model)
         text = read_named_settings(files, manifest.tokens, manifest.generation, manifest.vocab)
         manifest = attrs.evolve(manifest, tokens=text.tokens, chat_template=text.chat_template)
@@ -62,8 +63,9 @@ class GenaiLayout:
         size, ort = pool_size(manifest, graph.kv, options, model=model), runtime(model)
         threads = options.threads or min(cores(), manifest.heads)
         how = {"spinning": options.spinning, "arena": options.arena, "prepacking": options.prepacking}
-        session = open_bytes(ort, content, data, threads, graph=manifest.graph, model=model, **how)
-        pool = KvPool(manifest, size, graph.kv)
+        provider = _provider(graph.kv, options, model=model)
+        session = open_bytes(ort, content, data, threads, graph=manifest.graph, model=model, provider=provider, how=how)
+        pool = KvPool(manifest, size, graph.kv, memory_of(provider, model=model))
         wiring, room = GenaiWiring(manifest, graph, size), options.speculate + 1
         runner = Runner(session, ort.RunOptions(), wiring, pool, manifest.vocab, positions=room)
         _try(runner, manifest, size, model=model)
@@ -139,6 +141,14 @@ class GenaiWiring:
     def _shape(self, batch: Batch) -> tuple[int, int, int]:
         rows, tokens = batch.ids.shape
         return rows, 1 if self._last_only else tokens, self._vocab
+
+
+def _provider(kv: str, options: Options, *, model: str) -> str:
+    """Return the provider that a folder with a cache of the type *kv* is to run on; see `provider_for`."""
+    half = kv == "float16"
+    if not half and options.provider == "auto":
+        return CPU  # found without the runtime, which takes long to load
+    return provider_for(runtime(model), options.provider, half=half, model=model)
 
 
 def _size(path: Path) -> int:

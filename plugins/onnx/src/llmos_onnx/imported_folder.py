@@ -92,27 +92,35 @@ def open_session(
 
 
 def open_bytes(
-    ort: ModuleType, content: bytes, data: memoryview, threads: int, *, graph: str, model: str, **how: bool
+    ort: ModuleType,
+    content: bytes,
+    data: memoryview,
+    threads: int,
+    *,
+    graph: str,
+    model: str,
+    provider: str = CPU,
+    how: Mapping[str, bool] | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Create a session of *content*, whose large tensors are *data*; *graph* is its file's name.
+    """Create a session of *content*, whose large tensors are *data*, on *provider*; *graph* is its file's name.
 
     *how* are flags of `session_options`.  Raises `ModelUnavailable` where the runtime refuses it.
     """
     _limit_memory(ort)
-    options = session_options(ort, threads, **how)
+    options = session_options(ort, threads, **(how or {}))
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Weights go back to the system with their session; the shared allocator would keep them.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     if len(data):
         options.add_external_initializers_from_files_in_memory([data_name(graph)], [data], [len(data)])
     try:
-        session: onnxruntime.InferenceSession = ort.InferenceSession(content, options, providers=[CPU])
+        session: onnxruntime.InferenceSession = ort.InferenceSession(content, options, providers=[provider])
     except Exception as error:  # the runtime's exception classes have no public base
         expected = "a graph that this runtime loads"
         message = f"ONNX Runtime refuses {graph} of {model!r}, expected {expected}: {error}"
         raise ModelUnavailable(message, model=model, field=graph, value="refused", expected=expected) from error
-    if runs_on(session) != CPU:
-        raise refusal(model, "provider", runs_on(session), CPU)
+    if runs_on(session) != provider:
+        raise refusal(model, "provider", runs_on(session), provider)
     return session
 
 

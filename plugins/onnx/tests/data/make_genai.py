@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM
 FOLDERS = {
     "fp32": ["-p", "fp32"],
     "int4": ["-p", "int4", "--extra_options", "int4_block_size=32", "int4_accuracy_level=4"],
+    "fp16": ["-p", "fp16"],
     "int4-last": ["-p", "int4", "--extra_options", "int4_block_size=32", "int4_accuracy_level=4", "prune_lm_head=true"],
 }
 TARGET = Path(__file__).parent / "genai"
@@ -45,9 +46,11 @@ def main(checkpoint: Path) -> None:
         (source / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
         for name, how in FOLDERS.items():
             places = ["-i", str(source), "-o", str(TARGET / name), "-c", scratch]
-            builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-e", "cpu"]
+            device = "cuda" if name == "fp16" else "cpu"
+            builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-e", device]
             subprocess.run([*builder, *places, *how], check=True)
-            answers[name] = [greedy(TARGET / name, prompt) for prompt in prompts]
+            if device == "cpu":
+                answers[name] = [greedy(TARGET / name, prompt) for prompt in prompts]
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
         with torch.inference_mode():
             logits = {str(row): model(torch.tensor([ids])).logits[0].numpy() for row, ids in enumerate(prompts)}
