@@ -61,7 +61,7 @@ def sessions(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> list[FakeSessio
 
 
 def answers(executor: OnnxExecutor, chunk: int) -> list[list[int]]:
-    """Return what ten requests get that join and leave, share a prefix, and are swapped out and dropped."""
+    """Return what eleven requests get that join and leave, share a prefix, and are swapped out and dropped."""
     asked = [[token % 320 for token in prompt] for prompt in prompts(8)]
     shared = [token for prompt in asked for token in prompt][:64]
     asked += [shared, [*shared[:62], 7, 8]]
@@ -79,7 +79,9 @@ def answers(executor: OnnxExecutor, chunk: int) -> list[list[int]]:
         if any(not (row.paused or row.ended) for row in driver.rows.values()):
             driver.step()
         step += 1
-    return [driver.rows[index].tokens for index in range(len(asked))]
+    driver.add(len(asked), [*shared[:40], 9], max_tokens=20, ignore_eos=True)
+    driver.finish()
+    return [row.tokens for _, row in sorted(driver.rows.items())]
 
 
 @pytest.mark.parametrize("chunk", [10_000, 7])
