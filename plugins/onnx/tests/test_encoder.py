@@ -335,3 +335,14 @@ def test_wrong_options_are_named(tmp_path: Path, options: dict[str, Any], field:
         export_folder(source, tmp_path / "target", ExportOptions.read(options))
 
     assert field == caught.value.fields["field"]
+
+
+def test_options_of_the_runtime(folder: Callable[..., Path]) -> None:
+    """Flags of the runtime are as asked, and a provider that encoders do not run on is refused."""
+    with pytest.raises(ModelUnavailable) as caught:
+        load(folder("plain"), provider="cuda")
+
+    assert "options: provider" == caught.value.fields["field"]
+    assert (False, True) == tuple(
+        load(folder("plain"), prepacking=False).describe()[name] for name in ("prepacking", "arena")
+    )

@@ -397,9 +397,23 @@ def test_missing_graph(tmp_path: Path) -> None:
 
 
 @both
-def test_no_speculation(folders: dict[bool, Path], seq2seq: bool) -> None:
-    """Guessing tokens is refused, not passed over."""
-    assert "options: speculate" == refused(folders[seq2seq], speculate=4)
+@pytest.mark.parametrize(("name", "value"), [("speculate", 4), ("provider", "cuda")])
+def test_options_that_mean_nothing(folders: dict[bool, Path], seq2seq: bool, name: str, value: object) -> None:
+    """Guessing tokens and running elsewhere are refused, not passed over."""
+    assert f"options: {name}" == refused(folders[seq2seq], **{name: value})
+
+
+@both
+def test_options(folders: dict[bool, Path], seq2seq: bool) -> None:
+    """Tokens of a step, flags of the runtime and places are as asked, and the tokens stay the same."""
+    asked = {"step_tokens": 8, "slots": 2, "context": 64, "prepacking": False, "spinning": False}
+    executor = load(folders[seq2seq], threads=1, **asked)
+    described, limits, prompt = executor.describe(), executor.limits, prompts(1)[0]
+    expected = alone(load(folders[seq2seq], threads=1), prompt)
+
+    assert (8, 64, 2) == (limits.tokens, limits.context, limits.rows)
+    assert (False, False, 0) == (described["prepacking"], described["spinning"], described["steps"]["runs"])
+    assert expected == alone(executor, prompt)
 
 
 def test_context_beyond_the_models(folders: dict[bool, Path]) -> None:

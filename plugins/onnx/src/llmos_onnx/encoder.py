@@ -21,7 +21,7 @@ from llmos_onnx.counts import Counts
 from llmos_onnx.fields import refusal
 from llmos_onnx.imported import EncoderFacts, ImportedManifest
 from llmos_onnx.imported_check import FLOAT, INTEGERS, UINT8, Port
-from llmos_onnx.imported_folder import Contract, open_imported, open_session, read_imported
+from llmos_onnx.imported_folder import Contract, open_imported, open_session, read_imported, runtime_flags
 from llmos_onnx.manifest import GRAPH
 from llmos_onnx.pooling import pool, probabilities
 from llmos_onnx.profile import cores
@@ -71,6 +71,7 @@ class EncoderLayout:
 
     def load(self, path: Path, options: Options, *, model: str) -> EncoderExecutor:
         """Read, verify and load the folder at *path*."""
+        how = runtime_flags(options, model=model)
         manifest = read_imported(path)
         if options.context > manifest.context:
             raise refusal(model, "options: context", options.context, f"at most the model's, {manifest.context}")
@@ -78,7 +79,7 @@ class EncoderLayout:
         manifest, ort, counts = folder.manifest, runtime(model), Counts()
         context = options.context or manifest.context
         threads = options.threads or cores()
-        session = open_session(ort, folder, GRAPH, threads, model=model)
+        session = open_session(ort, folder, GRAPH, threads, model=model, **how)
         executor = EncoderExecutor(
             manifest=manifest,
             codec=Codec(folder.tokenizer, model=model, vocab=manifest.vocab, plain_unknown=True),
@@ -95,6 +96,7 @@ class EncoderLayout:
                 "provider": runs_on(session),
                 "runtime": ort.__version__,
                 "threads": threads,
+                **how,
             },
         )
         executor.try_it()

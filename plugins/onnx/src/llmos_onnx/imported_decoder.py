@@ -17,7 +17,9 @@ from llmos_onnx.assembly import assemble, control_ids, footprint, pool_size
 from llmos_onnx.fields import refusal
 from llmos_onnx.imported import ENCODER_GRAPH, FIRST_GRAPH, NEXT_GRAPH, CacheFacts, ImportedManifest
 from llmos_onnx.imported_check import FLOAT, INTEGERS, Port
-from llmos_onnx.imported_folder import Contract, ImportedFolder, open_imported, open_session, read_imported
+from llmos_onnx.imported_folder import (
+    Contract, ImportedFolder, open_imported, open_session, read_imported, runtime_flags,
+)  # fmt: skip
 from llmos_onnx.manifest import GRAPH
 from llmos_onnx.pool import KvPool, PoolSize
 from llmos_onnx.profile import cores
@@ -107,12 +109,13 @@ class ImportedDecoderLayout:
         manifest = read_imported(path)
         size = _pool_size(manifest, options, model=model)
         folder = open_imported(path, contracts(manifest))
-        return _executor(runtime(model), folder, size, options.threads or cores(), model=model)
+        return _executor(runtime(model), folder, size, options, model=model)
 
 
-def _executor(ort: ModuleType, folder: ImportedFolder, size: PoolSize, threads: int, *, model: str) -> OnnxExecutor:
+def _executor(ort: ModuleType, folder: ImportedFolder, size: PoolSize, options: Options, *, model: str) -> OnnxExecutor:
     manifest, cache = folder.manifest, _cache(folder.manifest)
-    sessions = {name: open_session(ort, folder, name, threads, model=model) for name in manifest.graphs}
+    threads, how = options.threads or cores(), runtime_flags(options, model=model)
+    sessions = {name: open_session(ort, folder, name, threads, model=model, **how) for name in manifest.graphs}
     graphs = Graphs.of(ort, manifest.name, sessions, folder.inputs, cache, manifest.vocab)
     pool = KvPool(cache, size)
     runner: RowRunner = Seq2SeqRows(graphs, pool) if cache.prefix else DecoderRows(graphs, pool)
@@ -122,8 +125,7 @@ def _executor(ort: ModuleType, folder: ImportedFolder, size: PoolSize, threads: 
         Codec(folder.tokenizer, model=model, vocab=manifest.vocab, control=control_ids(manifest)),
         runner,
         pool,
-        # A prompt is computed in one run whatever is planned of it, and rows take turns within a step.
-        step_tokens=size.context,
+        step_tokens=options.step_tokens or size.context,
         facts={
             "model": manifest.name,
             "layout": manifest.layout,
@@ -133,6 +135,7 @@ def _executor(ort: ModuleType, folder: ImportedFolder, size: PoolSize, threads: 
             "provider": runs_on(sessions[manifest.graphs[0]]),
             "runtime": ort.__version__,
             "threads": threads,
+            **how,
             "batch_invariant": True,
             "chat": manifest.chat_template is not None,
         },

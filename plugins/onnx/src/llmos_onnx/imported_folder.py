@@ -28,6 +28,8 @@ from llmos_onnx.tokens import load_tokenizer
 if TYPE_CHECKING:
     import onnxruntime
 
+    from llmos_onnx.backend import Options
+
 ARENA_BYTES: Final = 8 << 30
 """Most memory for the tensors that imported graphs make while they run, all together; at most 3/4 of the machine's."""
 
@@ -84,11 +86,18 @@ def _data(path: Path, name: str, manifest: ImportedManifest, model: str) -> memo
     return memoryview(read_file(path, name, manifest.files[name], model)).toreadonly()
 
 
+def runtime_flags(options: Options, *, model: str) -> dict[str, bool]:
+    """Return the flags of `session_options` that *options* ask for; raise `ModelUnavailable` where they want CUDA."""
+    if options.provider == "cuda":
+        raise refusal(model, "options: provider", "cuda", "cpu or auto: folders of this layout run on the CPU")
+    return {"spinning": options.spinning, "arena": options.arena, "prepacking": options.prepacking}
+
+
 def open_session(
-    ort: ModuleType, folder: ImportedFolder, graph: str, threads: int, *, model: str
+    ort: ModuleType, folder: ImportedFolder, graph: str, threads: int, *, model: str, **how: bool
 ) -> onnxruntime.InferenceSession:
-    """Create a session of *graph* from the folder's bytes; raise `ModelUnavailable` where the runtime refuses it."""
-    return open_bytes(ort, folder.graphs[graph], folder.data[graph], threads, graph=graph, model=model)
+    """Create a session of *graph* from the folder's bytes, as `open_bytes` does."""
+    return open_bytes(ort, folder.graphs[graph], folder.data[graph], threads, graph=graph, model=model, how=how)
 
 
 def open_bytes(

@@ -97,6 +97,7 @@ class Graphs:
             runner.run(batch)
             for error in batch.errors.values():
                 raise error
+        self.counts.runs, self.counts.run_seconds = 0, 0.0
 
 
 class RowRunner(abc.ABC):
