@@ -15,6 +15,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
+import llmos
+from llmos.testing import FirstComePlugin
+from llmos_kernel import Kernel, KernelConfig
+
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import KernelBug, ModelUnavailable, OutOfMemory
 from llmos_onnx import backend, genai_layout, imported_folder, providers
@@ -186,6 +190,28 @@ def test_memory_of_the_device_is_charged(model_folder: Callable[..., Path], monk
 
     assert ("cpu", "cuda:0") == (on_host.device, on_device.device)
     assert on_host.nbytes == on_device.nbytes
+
+
+@pytest.mark.parametrize(("devices", "runs"), [({"cpu": 2**30, "cuda:0": 2**30}, True), ({"cpu": 2**30}, False)])
+def test_through_the_kernel(
+    devices: dict[str, int], runs: bool, model_folder: Callable[..., Path], sessions: list[FakeSession], cuda: FakeCuda
+) -> None:
+    """A kernel whose settings name the device loads the model there and gives it back; another says what is missing."""
+    spec = ModelSpec(name="m", backend="onnx", path=str(model_folder("nano", "fp16")), options={"slots": 2})
+    config = KernelConfig(models=(spec,), scheduler="first_come", devices=devices)
+    with (
+        Kernel(config, plugins=[("onnx", backend), ("first_come", FirstComePlugin())]) as kernel,
+        llmos.Client(kernel=kernel) as client,
+    ):
+        if runs:
+            model = client.load_model("m", timeout=60)
+            assert 5 == model.generate_text("the fox", max_tokens=5, params={"ignore_eos": True}).usage.generated
+            assert "CUDAExecutionProvider" == client.control("InspectModel", "m")["executor"]["provider"]
+        else:
+            with pytest.raises(OutOfMemory, match="cuda:0 has room for 0 bytes"):
+                client.load_model("m", timeout=60)
+
+    assert (0, int(runs)) == (cuda.used, len(sessions))
 
 
 @pytest.mark.usefixtures("sessions")
