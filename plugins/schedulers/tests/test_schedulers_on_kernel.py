@@ -1,4 +1,4 @@
-"""`fifo` on the real kernel, over the echo backend: what is asked of a scheduler where it works."""
+"""The policies on the real kernel, over the echo backend: what is asked of a scheduler where it works."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 from llmos.testing import EchoBackend, EchoExecutor, EchoFaults, VirtualClock, echo_spec
 from llmos_kernel import Chunk, Done, Failed, Kernel, KernelConfig, Process, Task, TaskHandle
-from llmos_kernel.errors import Cancelled, ConfigError, DeadlineExceeded
-from llmos_schedulers import fifo
+from llmos_kernel.errors import Cancelled, ConfigError, DeadlineExceeded, Overloaded
+from plugins.schedulers.tests.policies import MODULES
 
 
 @contextmanager
 def seat(echo: EchoBackend, clock: VirtualClock | None = None, **config: Any) -> Iterator[Process]:
     """A process at a kernel with an echo model, scheduled by ``fifo``; one worker prepares in order of acceptance."""
     settings = KernelConfig(**{"models": (echo_spec(),), "workers": 1, "timeout": 30.0, **config})
-    with Kernel(settings, plugins=(echo, fifo), clock=clock) as kernel, kernel.attach() as process:
+    with Kernel(settings, plugins=(echo, *MODULES.items()), clock=clock) as kernel, kernel.attach() as process:
         yield process
     for executor in echo.executors:
         assert executor.known == frozenset()
@@ -236,3 +236,49 @@ def test_wrong_option_refuses_the_start() -> None:
     options = {"scheduler:fifo": {"chunks": 10}}
     with pytest.raises(ConfigError, match="'chunk'"), seat(EchoBackend(), options=options):
         pass
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_policy_serves_everybody(name: str) -> None:
+    """Whoever is preempted, however often, says in the end what was to be said."""
+    echo = EchoBackend(rows=3, tokens=16)
+    options = {"scheduler:round-robin": {"quantum": 2}, "scheduler:mlfq": {"quantum": 2, "starvation": 0.001}}
+    with seat(echo, scheduler=name, options=options) as process:
+        first = in_a_step(echo, process, words(40), priority=-9)
+        sent = {words(at % 9 + 1, f"t{at}-"): {"priority": at % 5, "deadline": 100.0 + at % 7} for at in range(60)}
+        handles = {text: say(process, text, **fields) for text, fields in sent.items()}
+        let_run(echo, process)
+
+        assert list(sent) == [text_of(process, handle) for handle in handles.values()]
+        assert text_of(process, first) == words(40)
+    preempted = any(plan.preempt for plan in echo.executors[0].plans)
+    assert not (preempted and name in ("fifo", "fair", "sjf"))
+
+
+def test_urgent_task_is_served_in_the_middle_of_another() -> None:
+    """With one row, an urgent task comes, has its place at once, ends, and the other goes on where it stopped."""
+    echo = EchoBackend(rows=1)
+    with seat(echo, scheduler="priority") as process:
+        long = in_a_step(echo, process, words(9))
+        urgent = say(process, "now", priority=5)
+        let_run(echo, process)
+
+        assert (text_of(process, urgent), text_of(process, long)) == ("now", words(9))
+
+    rows = [id for plan in echo.executors[0].plans for id, _ in plan.prefill + plan.decode]
+    assert [long.id, urgent.id, long.id] == [id for at, id in enumerate(rows) if at == 0 or rows[at - 1] != id]
+
+
+def test_late_task_is_refused_at_once() -> None:
+    """Under edf a task that could not end in time is told so before its time is over, with an error that names it."""
+    echo, clock = EchoBackend(rows=1), VirtualClock()
+    with seat(echo, clock, scheduler="edf", options={"scheduler:edf": {"step_seconds": 1.0}}) as process:
+        running = in_a_step(echo, process, words(9), deadline=90.0)
+        late, fine = say(process, words(9), deadline=5.0), say(process, "fine", deadline=95.0)
+        let_run(echo, process)
+
+        failed = end(process, late)
+        assert isinstance(failed, Failed)
+        assert isinstance(failed.error, Overloaded)
+        assert "edf" in failed.error.message
+        assert [text_of(process, running), text_of(process, fine)] == [words(9), "fine"]

@@ -1,8 +1,8 @@
 """Fair shares of tokens among tenants: the Virtual Token Counter.
 
-Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024, arXiv 2401.00588, algorithms 2 and 4.  Each tenant
-has a counter of the service it has had, divided by its weight.  The next free place goes to the tenant with the least,
-and there to the task that came first.
+Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024, arXiv 2401.00588, algorithm 2, with weights.
+Each tenant has a counter of the service it has had, divided by its weight.  The next free place goes to the tenant with
+the least, and there to the task that came first.
 
     lift      a tenant that comes to wait when it had nothing waiting gets at least the least counter of those who wait,
               or, if nobody does, of the one who waited last: who was away has saved nothing up
@@ -14,8 +14,8 @@ weighted services never differ by more than
 
     2 * max(prompt_cost * longest prompt, output_cost * tokens that all places hold) / least weight
 
-(theorem 4.4), however many requests one of them sends.  A tenant that waits gets every place while its counter is the
-least, so nothing starves: each task is passed by finitely many.
+(the paper's bound for backlogged clients), however many requests one of them sends.  A tenant that waits gets every
+place while its counter is the least, so nothing starves: each task is passed by finitely many.
 """
 
 from __future__ import annotations
