@@ -40,7 +40,7 @@ def change(data: st.DataObject, content: Any) -> Any:
         for step in way:
             at = at[step]
         if data.draw(st.booleans()):
-            at[last] = data.draw(values)
+            at[last] = copy.deepcopy(data.draw(values))
         else:
             del at[last]
     return copied
