@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -172,6 +173,17 @@ def test_tasks_that_cannot_be(
 
     assert field == caught.value.fields["field"]
     assert [] == list(tmp_path.iterdir())
+
+
+def test_unknown_architecture(exported: Callable[[str], tuple[Path, Path]], tmp_path: Path) -> None:
+    """A configuration that transformers cannot read is refused by its file, and leaves nothing behind."""
+    source = shutil.copytree(exported("bert")[0], tmp_path / "new")
+    (source / "config.json").write_text('{"model_type": "of tomorrow"}', encoding="utf-8")
+    with pytest.raises(ModelUnavailable) as caught:
+        llmos_exporter({}).export(source, tmp_path / "model", {}, lambda *_: None)
+
+    assert "config.json" == caught.value.fields["field"]
+    assert [source] == list(tmp_path.iterdir())
 
 
 # --- a model that others trained ---------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def export(source: Path, target: Path, task: str, progress: Callable[[str, int],
     from optimum.exporters.onnx import main_export  # noqa: PLC0415 - the same
 
     torch.manual_seed(0)
-    config = transformers.AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    config = _config(source)
     kind = _kind(config, task)
     _check_supported(config, kind)
     tokenizer = _tokenizer(source)
@@ -121,6 +121,16 @@ def export(source: Path, target: Path, task: str, progress: Callable[[str, int],
     }
     progress("done", STEPS)
     return facts
+
+
+def _config(source: Path) -> Any:  # noqa: ANN401 - of a library that is not here
+    import transformers  # noqa: PLC0415 - see `export`
+
+    try:
+        return transformers.AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        expected = f"an architecture that transformers {transformers.__version__} knows, and no code of its own"
+        raise Refused("config.json", str(error).strip().partition("\n")[0], expected) from error
 
 
 def _kind(config: Any, task: str) -> str:  # noqa: ANN401 - of a library that is not here
