@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 
 from llmos_kernel.api import Task
 from llmos_onnx.executor import OnnxExecutor
+from llmos_onnx.speculation import Speculation, Trust, look_up
 from plugins.onnx.tests.driver import Driver, load
 
 MODELS = ("nano-fp32", "nano-w8a8", "nano-qwen3-fp32", "nano-qwen3-w8a8")
@@ -39,9 +41,11 @@ class Request:
 class Bench:
     """Two executors of one model: one runs schedules, the other each request alone and nothing before it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.executor = load(folder, slots=SLOTS, context=CONTEXT, threads=1)
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.executor = load(folder, slots=SLOTS, context=CONTEXT, threads=1, **options)
         self._lonely = load(folder, slots=1, context=CONTEXT, threads=1)
+        self.burst = 10 if options.get("speculate") else 1
+        """Tokens that a plan lets a task produce alone."""
         self._strangers = 0
         chance = random.Random(1)
         self._stems = [[chance.randrange(4, 512) for _ in range(120)] for _ in range(2)]
@@ -78,7 +82,7 @@ class Schedule:
 
     def __init__(self, bench: Bench, seed: int) -> None:
         self._bench, self._chance = bench, random.Random(seed)
-        self._driver = Driver(bench.executor)
+        self._driver = Driver(bench.executor, burst=bench.burst)
         self._waiting = self._requests()
         self._asked: dict[int, Request] = {}
         self._contexts: dict[int, int] = {}
@@ -175,6 +179,42 @@ def run_schedules(bench: Bench, seeds: range) -> None:
 def test_random_schedules(bench: Callable[[str], Bench], model: str) -> None:
     """In a few random schedules each request gets the tokens that it gets alone."""
     run_schedules(bench(model), range(5))
+
+
+@attrs.define
+class Eager(Speculation):
+    """Guesses wherever it can, and never asks whether it pays."""
+
+    turn: int = 0
+
+    def guess(self, trust: Trust, tokens: Any, most: int) -> Any:
+        """Return what was said before, or the last tokens again; every third guess ends with a token of no reason."""
+        self.turn += 1
+        found = look_up(tokens, min(most, self.most))
+        found = found if len(found) else tokens[-min(most, self.most) :][: max(most, 0)]
+        return found if self.turn % 3 else np.append(found[:-1], 7)[: len(found)]
+
+
+def run_with_guesses(folder: Path, seeds: range) -> None:
+    """Run schedules in which whoever is alone has tokens guessed, right and wrong."""
+    bench = Bench(folder, speculate=6)
+    bench.executor._parts = attrs.evolve(bench.executor._parts, speculation=Eager(6))
+    run_schedules(bench, seeds)
+    counts = bench.executor.describe()["steps"]
+
+    assert counts["guessed"] > 3 * len(seeds)
+
+
+def test_random_schedules_with_guesses(model_folder: Callable[..., Path]) -> None:
+    """Guesses between preemptions, interruptions, neighbours and turns of conversations change nobody's tokens."""
+    run_with_guesses(model_folder("nano", "fp32"), range(10))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["nano", "nano-qwen3"])
+def test_many_random_schedules_with_guesses(model_folder: Callable[..., Path], name: str) -> None:
+    """The same in two hundred schedules."""
+    run_with_guesses(model_folder(name, "fp32"), range(2000, 2200))
 
 
 @pytest.mark.nightly
