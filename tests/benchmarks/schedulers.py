@@ -1,4 +1,4 @@
-"""How long a plan takes: ``python -m plugins.schedulers.tests.bench_plan``, from the root of the repository.
+"""How long a plan takes: ``python -m tests.benchmarks.schedulers``, from the root of the repository.
 
 64 tasks run and 1,000 wait.  A turn is what the dispatcher asks of the scheduler for one step: the plan, and a charge
 per row; `plan` is the plan alone, and `admitting` one that also finds places for eight tasks.  Times are of the
