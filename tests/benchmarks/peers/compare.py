@@ -13,7 +13,7 @@ import attrs
 from tests.benchmarks.peers.environments import Home, PreparationFailed
 from tests.benchmarks.peers.pins import ENGINES, OURS, Engine
 from tests.benchmarks.peers.results import Measurement
-from tests.benchmarks.peers.worker import Place, Worker, WorkerFailed
+from tests.benchmarks.peers.worker import SLOTS, Place, Worker, WorkerFailed
 from tests.benchmarks.peers.works import Effort, Work, decode, mixed, prefill, prompt
 
 SEED = 20240607
@@ -223,8 +223,8 @@ class Comparing:
             seat.worker.start()
             seat.facts = seat.worker.facts
             rng = random.Random(SEED)
-            for rows, length in ((1, 128), (8, 64)):
-                seat.worker.generate([prompt(rng, self.vocab, length) for _ in range(rows)], [4] * rows)
+            for rows, length, new in ((1, 128, 4), (SLOTS, 128, self.effort.new)):  # memory of every sequence is used
+                seat.worker.generate([prompt(rng, self.vocab, length) for _ in range(rows)], [new] * rows)
         except WorkerFailed as error:
             self._drop(seat, "loading", error)
         else:
