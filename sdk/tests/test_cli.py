@@ -349,9 +349,10 @@ def ctrl_c(echo: EchoBackend) -> Iterator[None]:
     """Press Ctrl-C once a step stands at the gate.
 
     A signal that comes between Python's last look for signals and the beginning of a wait is noticed only after the
-    wait.  A person presses again; so does this.
+    wait.  A person presses again; so does this.  Where the tests run in the background, Ctrl-C is ignored until here.
     """
     me = threading.get_ident()
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def press() -> None:
         echo.gate.wait_for_visitor()
@@ -363,6 +364,7 @@ def ctrl_c(echo: EchoBackend) -> Iterator[None]:
     thread.start()
     yield
     thread.join()
+    signal.signal(signal.SIGINT, ignored)
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_chat(llmos: CommandLine, echo: EchoBackend) -> None:
