@@ -15,6 +15,17 @@ from llmos_onnx.executor import OnnxExecutor
 
 
 @contextmanager
+def connected() -> Iterator[Client]:
+    """Give a client of a kernel with this backend and no other plugin, for models by their paths."""
+    config = KernelConfig(scheduler="first_come", timeout=60.0)
+    with (
+        Kernel(config, plugins=(("onnx", backend), ("first_come", FirstComePlugin()))) as kernel,
+        Client(kernel=kernel) as client,
+    ):
+        yield client
+
+
+@contextmanager
 def served(spec: ModelSpec, *plugins: object, **config: Any) -> Iterator[tuple[Client, Model]]:
     """Load *spec*; at the end no task runs, no slot is taken, no context is open and nothing is charged."""
     settings = KernelConfig(**{"models": (spec,), "scheduler": "first_come", "timeout": 60.0, **config})

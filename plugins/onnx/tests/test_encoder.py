@@ -12,13 +12,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from llmos import Client
-from llmos.testing import FirstComePlugin
-from llmos_kernel import Kernel, KernelConfig
 from llmos_kernel.api import Task
 from llmos_kernel.contracts import Admitted, ModelSpec, NotNow, Plan, Result
 from llmos_kernel.errors import InvalidArgument, KernelError, ModelUnavailable
-from llmos_onnx import backend
 from llmos_onnx.backend import OnnxBackend
 from llmos_onnx.encoder import EncoderExecutor
 from llmos_onnx.export import export_folder
@@ -26,6 +22,7 @@ from llmos_onnx.imported_folder import read_imported
 from llmos_onnx.options import ExportOptions
 from plugins.onnx.tests.encoder_writer import EncoderRecipe, tensors, tokenizer, write_encoder_checkpoint
 from plugins.onnx.tests.numpy_encoder import NumpyEncoder
+from plugins.onnx.tests.served import connected
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -258,11 +255,7 @@ def test_control_words_of_a_text_are_words(folder: Callable[..., Path]) -> None:
 
 def test_through_the_client(folder: Callable[..., Path]) -> None:
     """`embed` and `classify` of a client's model, one text or many."""
-    config = KernelConfig(scheduler="first_come", timeout=60.0)
-    with (
-        Kernel(config, plugins=[("onnx", backend), ("first_come", FirstComePlugin())]) as kernel,
-        Client(kernel=kernel) as client,
-    ):
+    with connected() as client:
         model, judge = client.load_model(folder("mean")), client.load_model(folder("labels"))
         one, many = model.embed(TEXTS[0]), model.embed(list(TEXTS) * 20)
         scores = judge.classify(TEXTS[0])

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from onnx import ModelProto, helper
 
-import llmos
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import ModelUnavailable
 from llmos_onnx.backend import OnnxBackend
@@ -25,6 +24,7 @@ from llmos_onnx.executor import OnnxExecutor
 from llmos_onnx.genai import read_genai
 from llmos_onnx.manifest import GRAPH, Generation
 from plugins.onnx.tests.driver import Driver, load
+from plugins.onnx.tests.served import connected
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -216,7 +216,7 @@ def test_memory_of_a_long_prompt() -> None:
 
 def test_by_path_through_a_client() -> None:
     """A client loads the folder by its path: text, its chat template, its tokenizer, and its end tokens."""
-    with llmos.Client() as client:
+    with connected() as client:
         model = client.load_model(DATA / "int4", timeout=60)
         tokens = model.tokenize("the quick brown fox")
         answer = model.chat("hello", max_tokens=5)

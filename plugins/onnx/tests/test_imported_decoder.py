@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
-from llmos import Client
 from llmos_kernel.api import Task
 from llmos_kernel.contracts import ModelSpec, NotNow, Preemption
 from llmos_kernel.errors import InvalidArgument, KernelBug, ModelUnavailable
@@ -19,6 +18,7 @@ from llmos_onnx.backend import OnnxBackend
 from llmos_onnx.executor import OnnxExecutor
 from plugins.onnx.tests.driver import Driver, load
 from plugins.onnx.tests.imported_writer import CONTEXT, EOS, VOCAB, Change, NumpyModel, write_imported
+from plugins.onnx.tests.served import connected
 
 SAMPLED: dict[str, Any] = {
     "temperature": 1.1,
@@ -226,7 +226,7 @@ def test_encoder_keeps_no_context(folders: dict[bool, Path]) -> None:
 @both
 def test_through_a_client(folders: dict[bool, Path], seq2seq: bool) -> None:
     """A client generates, streams and tokenizes with such a folder as with any other."""
-    with Client() as client:
+    with connected() as client:
         model = client.load_model(folders[seq2seq], timeout=60)
         text = model.generate_text("The sun sees the moon", max_tokens=12, temperature=0, min_tokens=12)
         pieces = list(model.stream("The sun sees the moon", max_tokens=12, temperature=0, min_tokens=12))
