@@ -24,7 +24,7 @@ from tests.benchmarks.peers.progress import Progress
 from tests.benchmarks.peers.report import markdown, plot
 from tests.benchmarks.peers.results import Comparison, Goal, Measurement
 from tests.benchmarks.peers.worker import Place, Worker, WorkerFailed
-from tests.benchmarks.peers.works import QUICK, decode, mixed, prefill
+from tests.benchmarks.peers.works import QUICK, decode, mixed, prefill, streams
 from tests.benchmarks.readme import OPERATORS, comparisons, markdown as kernel_table, write
 from tests.workspace import ROOT, run
 
@@ -126,7 +126,7 @@ def test_plot(tmp_path: Path) -> None:
 
 def test_works_are_the_same_for_everybody() -> None:
     """The same seed makes the same requests; tokens stay clear of special ones."""
-    for work in (decode(8, 24), prefill(1024), mixed(64)):
+    for work in (decode(24), streams(8, 24), prefill(1024), mixed(64)):
         first, second = (work.requests(random.Random(f"a {work.name}"), 512) for _ in range(2))
 
         assert first == second
@@ -137,9 +137,10 @@ def test_works_are_the_same_for_everybody() -> None:
 def test_figures_are_tokens_per_second() -> None:
     """Of one set of requests all counts; of two, what the larger has more, so that what both do is left out."""
     rng = random.Random(0)
-    several, read, answers = decode(8, 24), prefill(1024), mixed(2)
+    one, several, read, answers = decode(24), streams(8, 24), prefill(1024), mixed(2)
 
-    assert 8 * 24 / 3 == several.figure(several.requests(rng, 512), [{"seconds": 2.0}, {"seconds": 5.0}])
+    assert 24 / 3 == one.figure(one.requests(rng, 512), [{"seconds": 2.0}, {"seconds": 5.0}])
+    assert 8 * 24 / 4 == several.figure(several.requests(rng, 512), [{"seconds": 4.0}])
     assert 1024 / 2 == read.figure(read.requests(rng, 512), [{"seconds": 2.0}])
     assert 10 / 2 == answers.figure([([[5], [5]], [3, 7])], [{"seconds": 2.0}])
 
@@ -236,11 +237,11 @@ def test_end_to_end(tmp_path: Path) -> None:
     assert 0 == done.returncode, done.stderr
     result = Comparison.load(tmp_path / "out.json")
     works = {one.work for one in result.measurements}
-    expected = "load load-inner decode-1 prefill-128 prefill-1024 decode-8 decode-16 shared-prefix outside requests"
+    expected = "load load-inner decode-1 prefill-128 prefill-1024 streams-8 streams-16 shared-prefix outside requests"
     assert set(expected.split()) == works
     assert {} == result.engines["llmos"]["problems"]
     # A difference of two short runs can be anything on a busy machine.
-    whole = [one for one in result.measurements if not one.work.startswith("decode")]
+    whole = [one for one in result.measurements if one.work != "decode-1"]
     assert all(value > 0 for one in whole for value in one.values)
     assert set(result.engines["llmos"]["rss"]) == {"fp32", "q4"}
 

@@ -14,7 +14,7 @@ from tests.benchmarks.peers.environments import Home, PreparationFailed
 from tests.benchmarks.peers.pins import ENGINES, OURS, Engine
 from tests.benchmarks.peers.results import Measurement
 from tests.benchmarks.peers.worker import SLOTS, Place, Worker, WorkerFailed
-from tests.benchmarks.peers.works import Effort, Work, decode, mixed, prefill, prompt
+from tests.benchmarks.peers.works import Effort, Work, decode, mixed, prefill, prompt, streams
 
 SEED = 20240607
 _SHARED, _OWN = 1000, 24
@@ -101,11 +101,11 @@ class Comparing:
             for seat in list(self.seats):
                 self._start(seat, stack)
             effort = self.effort
-            self.go_round(decode(1, effort.new), self.seats, effort.rounds, again=_four_bit)
+            self.go_round(decode(2 * effort.new), self.seats, effort.rounds, again=_four_bit)
             self.go_round(prefill(128), self.seats, 1)
             self.go_round(prefill(1024), self.seats, effort.rounds, again=lambda seat: seat.engine.name in _READERS)
-            for streams in (8, 16):
-                self.go_round(decode(streams, effort.new * 3 // 4), self._batched(), 1)
+            for count in (8, 16):
+                self.go_round(streams(count, effort.new), self._batched(), 1)
             self.shared_prefix()
             self.outside()
             self.mixed()
@@ -198,7 +198,7 @@ class Comparing:
         """Return the seat whose figures promise most where as much is read as written."""
 
         def seconds(seat: Seat) -> float:
-            found = [self._figure(name, seat) or self._figure("decode-1", seat) for name in ("decode-16", "decode-8")]
+            found = [self._figure(name, seat) or self._figure("decode-1", seat) for name in ("streams-16", "streams-8")]
             rates = [found[0] or found[1], self._figure("prefill-1024", seat)]
             return sum(1 / rate if rate else float("inf") for rate in rates)
 

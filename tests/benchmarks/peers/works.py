@@ -11,7 +11,6 @@ import attrs
 Requests = tuple[list[list[int]], list[int]]
 """Prompts, and how many tokens each is continued by."""
 _PROMPT = 128
-_SHORT = 16
 _SPECIAL = 3
 """Tokens below this may mean something to a tokenizer."""
 
@@ -65,20 +64,25 @@ def prompt(rng: random.Random, vocab: int, length: int) -> list[int]:
     return [rng.randrange(_SPECIAL, vocab) for _ in range(length)]
 
 
-def decode(streams: int, new: int) -> Work:
-    """*streams* prompts of 128 tokens at once; the figure is what *new* more tokens of each cost.
-
-    An engine may answer some while it still reads others: the difference of two runs leaves both out.
-    """
+def decode(new: int) -> Work:
+    """One prompt of 128 tokens; the figure is what *new* more tokens cost: the difference of two runs."""
 
     def requests(rng: random.Random, vocab: int) -> list[Requests]:
-        return [
-            ([prompt(rng, vocab, _PROMPT) for _ in range(streams)], [length] * streams)
-            for length in (_SHORT, _SHORT + new)
-        ]
+        return [([prompt(rng, vocab, _PROMPT)], [length]) for length in (1, 1 + new)]
 
-    name = "1 stream" if streams == 1 else f"{streams} streams"
-    return Work(name=f"decode-{streams}", title=f"decode, {name}", requests=requests, tokens=answered)
+    return Work(name="decode-1", title="decode, 1 stream", requests=requests, tokens=answered)
+
+
+def streams(count: int, new: int) -> Work:
+    """*count* prompts of 128 tokens at once, each answered by *new*; the figure is all answers over all the time.
+
+    How much of it is reading cannot be told apart: an engine may answer some while it still reads others.
+    """
+    return Work(
+        name=f"streams-{count}", title=f"{count} streams, {_PROMPT} tokens in and {new} out",
+        requests=lambda rng, vocab: [([prompt(rng, vocab, _PROMPT) for _ in range(count)], [new] * count)],
+        tokens=answered,
+    )  # fmt: skip
 
 
 def prefill(length: int) -> Work:
