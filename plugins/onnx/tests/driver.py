@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,17 @@ class Driver:
         """Step until every task ended."""
         while not all(row.ended for row in self.rows.values()):
             self.step()
+
+    def finish_preempting(self, how: Preemption, chance: random.Random) -> None:
+        """Step until every task ended; now and then one is preempted, or comes back."""
+        while not all(row.ended for row in self.rows.values()):
+            for id, row in self.rows.items():
+                if row.paused and chance.random() < 0.4:
+                    self.resume(id)
+                elif not row.ended and not row.paused and chance.random() < 0.1:
+                    self.pause(id, how)
+            if any(not (row.ended or row.paused) for row in self.rows.values()):
+                self.step()
 
     def pause(self, id: int, how: Preemption) -> None:
         """Preempt a task."""

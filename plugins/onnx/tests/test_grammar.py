@@ -111,17 +111,10 @@ def test_same_text_in_company_and_after_preemption(executor: OnnxExecutor, how: 
     ]  # fmt: skip
     settings = [{"max_tokens": 60, "temperature": 1.0, "seed": seed, **one} for seed, one in enumerate(asked)]
     expected = [run(executor, **one) for one in settings]
-    driver, chance = Driver(executor), random.Random(3)
+    driver = Driver(executor)
     for index, one in enumerate(settings):
         driver.add(index, [40, 41, 42], **one)
-    while not all(row.ended for row in driver.rows.values()):
-        for id, row in driver.rows.items():
-            if row.paused and chance.random() < 0.4:
-                driver.resume(id)
-            elif not row.ended and not row.paused and chance.random() < 0.1:
-                driver.pause(id, how)
-        if any(not (row.ended or row.paused) for row in driver.rows.values()):
-            driver.step()
+    driver.finish_preempting(how, random.Random(3))
 
     assert [row.tokens for row in expected] == [driver.rows[index].tokens for index in range(len(asked))]
     assert [row.text for row in expected] == [driver.rows[index].text for index in range(len(asked))]

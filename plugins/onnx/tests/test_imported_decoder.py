@@ -95,17 +95,10 @@ def test_preemption(executor: OnnxExecutor, how: Preemption) -> None:
     """Requests that are preempted again and again, in the prompt and after it, get the tokens that each gets alone."""
     asked = prompts(4)
     expected = [alone(executor, prompt, seed=index, **SAMPLED) for index, prompt in enumerate(asked)]
-    driver, chance = Driver(executor, chunk=5), random.Random(3)
+    driver = Driver(executor, chunk=5)
     for index, prompt in enumerate(asked):
         driver.add(index, prompt, max_tokens=TOKENS, ignore_eos=True, seed=index, **SAMPLED)
-    while not all(row.ended for row in driver.rows.values()):
-        for id, row in driver.rows.items():
-            if row.paused and chance.random() < 0.4:
-                driver.resume(id)
-            elif not row.ended and not row.paused and chance.random() < 0.1:
-                driver.pause(id, how)
-        if any(not (row.ended or row.paused) for row in driver.rows.values()):
-            driver.step()
+    driver.finish_preempting(how, random.Random(3))
 
     assert expected == [driver.rows[index].tokens for index in range(len(asked))]
 
