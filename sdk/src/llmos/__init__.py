@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llmos._requests import Messages, Options
     from llmos._secrets import Secret, reveal
     from llmos._settings import Settings, load_settings, user_home
+    from llmos._step_profile import StepProfile
     from llmos._stream import AsyncStream, Stream
     from llmos._streams import AsyncStreams, Streams
     from llmos._text import Piece, Text
@@ -40,6 +41,7 @@ _HOMES = {
     "_requests": ("Messages", "Options"),
     "_secrets": ("Secret", "reveal"),
     "_settings": ("Settings", "load_settings", "user_home"),
+    "_step_profile": ("StepProfile",),
     "_stream": ("AsyncStream", "Stream"),
     "_streams": ("AsyncStreams", "Streams"),
     "_text": ("Piece", "Text"),
@@ -62,6 +64,7 @@ __all__ = [
     "Piece",
     "Secret",
     "Settings",
+    "StepProfile",
     "Stream",
     "Streams",
     "Text",
