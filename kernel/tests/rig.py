@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kernel.tests.table_integrity import check_integrity
 from llmos.testing import EchoBackend, FirstCome, FirstComePlugin, echo_spec
 from llmos_kernel import (
     Action, Backend, Chunk, Clock, Decision, Done, Event, Failed, Footprint, Handle, Kernel, KernelConfig, Limits,
@@ -261,7 +262,7 @@ def nothing_left() -> Iterator[None]:
 def check_clean(kernel: Kernel, processes: list[Process]) -> None:
     """Fail unless a stopped kernel, whose processes are closed, holds nothing."""
     core = kernel._core
-    core.table.check_integrity()
+    check_integrity(core.table)
 
     assert {} == core.tasks
     assert {"cpu": 0} == core.ledger.used

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from kernel.tests.table_integrity import check_integrity
 from kernel.tests.rig import PATIENCE, Recorder, build, check_clean, finish, give, nothing_left, until
 from llmos.testing import EchoBackend, Gate, VirtualClock
 from llmos_kernel import Chunk, Context, Done, Failed, Kernel, Memory, Model, Plan, Port, Process, Task, TaskHandle
@@ -182,7 +183,7 @@ class FourCalls(RuleBasedStateMachine):
             return
         core = self.kernel._core
         with core.lock:
-            core.table.check_integrity()
+            check_integrity(core.table)
             for process in self.all_processes:
                 account = process._seat.account
                 assert min(account.tasks, account.ports, account.nbytes) >= 0

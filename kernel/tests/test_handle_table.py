@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kernel.tests.table_integrity import check_integrity
 from kernel.tests.handle_model import DENIED, INVALID, OK, REVOKED, HandleModel
 from llmos_kernel import Credentials, Handle, Kernel, Right
 from llmos_kernel._core import Seat
@@ -93,7 +94,7 @@ class Pair:
 
     def compare(self) -> None:
         """Compare everything that can be asked."""
-        self.table.check_integrity()
+        check_integrity(self.table)
         for name in list(self.handles)[-200:]:
             for who in range(len(self.seats)):
                 self.use(who, name, Right(0))
@@ -254,4 +255,4 @@ def test_integrity(damage: Callable[[Table, Entry], None], message: str) -> None
     damage(table, child)
 
     with pytest.raises(KernelBug, match=message):
-        table.check_integrity()
+        check_integrity(table)

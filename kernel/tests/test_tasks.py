@@ -1217,7 +1217,7 @@ def test_router(echo: EchoBackend) -> None:
             raise RuntimeError("lost")
         if want.context == 2:
             raise NotFound("none will do")
-        return str(candidates[-1].name)
+        return str(candidates[-1].spec.name)
 
     with nothing_left(), build(echo, FunctionRouter(route), router="way") as kernel:
         process = kernel.attach()

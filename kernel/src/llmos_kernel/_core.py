@@ -28,7 +28,7 @@ from llmos_kernel.clock import Clock
 from llmos_kernel.config import KernelConfig
 from llmos_kernel.errors import (
     BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelBug, KernelError,
-    KernelStopped, PermissionDenied, PluginFailed,
+    KernelStopped, Overloaded, PermissionDenied, PluginFailed,
 )  # fmt: skip
 from llmos_kernel.services import Action, Decision, Policy, Router
 
@@ -132,18 +132,25 @@ class Core:
     # --- authority ---------------------------------------------------------------------------------------------
 
     def allow(self, principal: Principal, name: str, resource: str, detail: Any = None) -> None:  # noqa: ANN401
-        """Ask the policies; raise `PermissionDenied` if one denies, or fails."""
+        """Ask the policies; raise `PermissionDenied` if one denies, or fails, and `Overloaded` if one says so."""
         for plugin, policy in self.policies:
             try:
                 decision: object = policy.check(Action(principal, name, resource, detail or {}))
                 denied = decision is Decision.DENY
                 wrong = None if isinstance(decision, Decision) else f"it answered {decision!r}"
+            except Overloaded:
+                raise
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a policy that fails denies
                 denied, wrong = True, f"{type(error).__name__}: {error}"
             if denied or wrong:
                 why = f" because it failed ({wrong})" if wrong else ""
                 message = f"policy {plugin} denies {name} on {resource}{why}"
                 raise PermissionDenied(message, action=name, resource=resource, policy=plugin)
+
+    def tasks_of(self, tenant: str) -> int:
+        """Return how many tasks of *tenant* have not ended, those that lend their place not counted."""
+        with self.lock:
+            return sum(seat.account.tasks for seat in self.seats.values() if seat.principal.tenant == tenant)
 
     def demand_running(self, *, drain: bool = False) -> None:
         """Raise `KernelStopped` unless the kernel runs, or (with *drain*) lets accepted tasks go on to their end."""
@@ -264,7 +271,7 @@ class Core:
         self.tasks[rec.id] = rec
         handle = TaskHandle(seat, self.table.open(rec, _TASK, seat))
         if self.events.enabled:
-            self.events.emit("task.accepted", task=rec.id, model=served.name, process=seat.principal.process)
+            self.events.emit("task.accepted", process=seat.principal.process, **rec.facts())
         driver.accept(rec)
         return handle
 
@@ -360,8 +367,8 @@ class Core:
             rec = self.table.check(seat, handle, Right.CANCEL).resource
             self.cancel(rec, Cancelled(f"task {rec.id} was cancelled", task=rec.id))
 
-    def ended(self, rec: TaskRecord, now: float) -> None:
-        """Settle a task that has just ended.  Under the lock."""
+    def ended(self, rec: TaskRecord, now: float, error: KernelError | None) -> None:
+        """Settle a task that has just ended, with *error* if not well.  Under the lock."""
         del self.tasks[rec.id]
         if rec.lent:
             rec.driver.lent -= 1
@@ -375,7 +382,8 @@ class Core:
         if not self.tasks:
             self.idle.wake_all()
         if self.events.enabled:
-            self.events.emit(f"task.{rec.state}", task=rec.id, generated=rec.generated)
+            why = "" if error is None else type(error).__name__
+            self.events.emit(f"task.{rec.state}", error=why, **rec.facts(), **attrs.asdict(rec.usage(now)))
 
     def close_seat(self, seat: Seat) -> None:
         """End a process: cancel its tasks, close its ports, revoke its handles and what was derived from them."""

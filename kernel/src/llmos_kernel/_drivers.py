@@ -256,8 +256,8 @@ class StepDriver(Driver):
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             dispatcher.crash(plan, error, clock.now())
         if self.core.events.enabled:
-            seconds = clock.now() - begun
-            self.core.events.emit("step", model=self.model, rows=len(rows), seconds=seconds)
+            prompt = sum(count for _, count in plan.prefill)
+            self.core.events.emit("step", model=self.model, rows=len(rows), prompt=prompt, seconds=clock.now() - begun)
 
     @staticmethod
     def _ask(answers: dict[int, object], id: int, ask: Callable[..., object], *arguments: object) -> None:

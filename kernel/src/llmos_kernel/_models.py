@@ -160,6 +160,7 @@ class Served:
             raise ModelUnavailable(f"{self.name} is not loaded", model=self.name)
         self.driver = self.footprint = None
         self._core.ledger.release(footprint.device, footprint.nbytes)
+        self._core.events.emit("model.unloaded", model=self.name, error="")
         driver.close()
         return driver
 

@@ -46,8 +46,7 @@ class PortResource(Resource):
         while self.items:
             for entry in filter(None, map(table.named, self.items.popleft().handles)):
                 table.revoke(entry)
-        self.readers.wake_all()
-        self.room.wake_all()
+        self.lost(0)
 
     def pop(self) -> Message | WaitList:
         """Take the next message, or return where to wait.  Raises `PortBroken` if none can come."""

@@ -91,6 +91,11 @@ class TaskRecord(Resource):
             self.length_class, self.state, self.placed,
         )  # fmt: skip
 
+    def facts(self) -> dict[str, Any]:
+        """Return what every event about the task says of it."""
+        tenant = self.seat.principal.tenant
+        return {"task": self.id, "model": self.served.name, "kind": self.task.kind, "tenant": tenant}
+
     def usage(self, now: float) -> Usage:
         """Return what it has used until *now*."""
         started = now if self.started is None else self.started
@@ -151,7 +156,7 @@ class TaskRecord(Resource):
         port.readers.wake_all()
         port.room.wake_all()
         self.texts = self.tokens = self.logprobs = self.filters = None
-        self.seat.core.ended(self, now)
+        self.seat.core.ended(self, now, error)
         return True
 
     def lost(self, rights: int) -> None:

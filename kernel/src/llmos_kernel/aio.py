@@ -67,10 +67,7 @@ class LoopWaiter(Waiter):
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        bell = _bells.get(loop)
-        if bell is None:
-            bell = _bells[loop] = _LoopBell(loop)
-        self._bell = bell
+        self._bell = _bells.get(loop) or _bells.setdefault(loop, _LoopBell(loop))
         self.future: asyncio.Future[bool] = loop.create_future()
 
     def wake(self) -> bool:

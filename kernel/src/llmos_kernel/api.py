@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
-from attrs import validators
 
 from llmos_kernel.errors import InvalidArgument, KernelError
 
@@ -181,6 +180,14 @@ class Auto:
     capabilities: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
     context: int = attrs.field(default=0, validator=number(0, MAX_COUNT))
     """Fewest tokens of context that will do."""
+    cost: float | None = attrs.field(default=None, validator=attrs.validators.optional(number(0, 1e9, whole=False)))
+    """The most that a million tokens may cost."""
+    models: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
+    """Only these will do, if any are named: replicas, for instance."""
+    avoid: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
+    """These will not do: they have just failed, for instance."""
+    affinity: str = attrs.field(default="", validator=string)
+    """Tasks with the same word should go to the same model where possible: they share a prefix."""
 
 
 @attrs.frozen
@@ -199,7 +206,7 @@ class Task:
     """Processors that the text passes, in order, before the reader sees it."""
     priority: int = attrs.field(default=0, validator=number(-1000, 1000), kw_only=True)
     """Larger is sooner, for schedulers that look at it."""
-    deadline: float | None = attrs.field(default=None, validator=validators.optional(_seconds), kw_only=True)
+    deadline: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds), kw_only=True)
     """Seconds from acceptance after which the task fails with `DeadlineExceeded`."""
     stream: bool = attrs.field(default=False, kw_only=True)
     """Deliver `Chunk` events while the task runs; otherwise only the terminal event."""
@@ -255,26 +262,26 @@ class TaskEvent:
 
 
 @attrs.frozen
-class Chunk(TaskEvent):
-    """A piece of a streaming task's output."""
-
-    text: str = ""
-    tokens: tuple[int, ...] = ()
-    logprobs: tuple[Any, ...] = ()
-    value: Any = None
-    """What a processor or a run executor emitted besides text."""
-
-
-@attrs.frozen
-class Done(TaskEvent):
-    """The task ended well: the whole output."""
+class _Output(TaskEvent):
+    """What a task produced."""
 
     text: str = ""
     tokens: tuple[int, ...] = ()
     logprobs: tuple[Any, ...] = ()
     """One entry per token where they were asked for."""
     value: Any = None
-    """The result of a task that is not text: a vector, a callable's return value."""
+    """What is not text: a vector, a callable's return value, what a run executor emitted."""
+
+
+@attrs.frozen
+class Chunk(_Output):
+    """A piece of a streaming task's output."""
+
+
+@attrs.frozen
+class Done(_Output):
+    """The task ended well: the whole output."""
+
     finish: str = "stop"
     """Why it ended: ``stop``, ``length``, or what the backend says."""
     usage: Usage = attrs.field(factory=Usage)

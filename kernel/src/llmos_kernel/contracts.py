@@ -49,6 +49,8 @@ class ModelSpec:
     context: int = attrs.field(default=0, validator=number(0, 2**40))
     """Most tokens of prompt and output together; 0 is unknown until it is loaded."""
     nbytes: int = attrs.field(default=0, validator=number(0, 2**50))
+    cost: float = attrs.field(default=0.0, validator=number(0, 1e9, whole=False))
+    """Price of a million tokens, in any one currency."""
     license: str = attrs.field(default="", validator=string)
     description: str = attrs.field(default="", validator=string)
     distribution: str = attrs.field(default="", validator=string)

@@ -32,6 +32,7 @@ An error carries its facts in ``fields`` (plain values), and survives the wire: 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Self
 
@@ -51,7 +52,7 @@ class KernelError(Exception):
         return self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.message, self.fields))
+        return functools.partial(type(self), self.message, **self.fields), ()
 
     def to_wire(self) -> dict[str, object]:
         """Return the error as plain values: ``{"error": class, "message": text, "fields": {...}}``."""
@@ -62,7 +63,7 @@ class KernelError(Exception):
         """Rebuild what `to_wire` wrote; an unknown class becomes a plain `KernelError`."""
         fields = data.get("fields")
         kind = _by_name(KernelError, str(data.get("error", ""))) or KernelError
-        return _rebuild(kind, str(data.get("message", "")), dict(fields) if isinstance(fields, Mapping) else {})
+        return kind(str(data.get("message", "")), **(fields if isinstance(fields, Mapping) else {}))
 
 
 class CallerError(KernelError):
@@ -167,7 +168,7 @@ class ExecutorCrashed(ResourceError):
 
 
 class Overloaded(ResourceError):
-    """There is too much work for now.  Fields: ``retry_after`` in seconds where it is known."""
+    """There is too much work for now.  Fields: ``retry_after`` and the predicted ``wait``, in seconds where known."""
 
 
 class KernelStopped(ResourceError):
@@ -199,10 +200,6 @@ def _plain(value: object, depth: int = 8) -> object:
     if isinstance(value, Mapping) and depth:
         return {key if isinstance(key, str) else shown(key): _plain(item, depth - 1) for key, item in value.items()}
     return shown(value)
-
-
-def _rebuild(kind: type[KernelError], message: str, fields: dict[str, object]) -> KernelError:
-    return kind(message, **fields)
 
 
 def _by_name(kind: type[KernelError], name: str) -> type[KernelError] | None:

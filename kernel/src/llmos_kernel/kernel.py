@@ -24,6 +24,7 @@ from llmos_kernel.errors import KernelStopped
 from llmos_kernel.loader import PluginRecord
 from llmos_kernel.plugins import Plugins
 from llmos_kernel.process import Process
+from llmos_kernel.services import Policy, Router
 
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()
 
@@ -92,7 +93,10 @@ class Kernel:
         for name in dict.fromkeys(self.config.scheduler_of(served.name) for served in core.models.all()):
             self.plugins.scheduler(name)  # each executor gets one of its own; one that cannot be had refuses the start
         core.models.add([CALL_MODEL])
-        core.events.start(self.plugins.observers(), self.plugins.mark_failed)
+        deciding = {f"policy:{key}": one for key, one in core.policies} | {f"router:{self.config.router}": core.router}
+        deaf = (Policy.heard, Router.heard)
+        hearing = [(key, one.heard) for key, one in deciding.items() if one is not None and type(one).heard not in deaf]
+        core.events.start([*self.plugins.observers(), *hearing], self.plugins.mark_failed)
         self._control = core.table.open(ControlPort(core), Right.SEND | Right.RECV | Right.DUPLICATE, core.seat)
         _cores.add(core)
         core.state = "running"

@@ -73,7 +73,10 @@ class Calls:
         if (task.kind == "call") != (served.name == CALL):
             expected = "'call' without a target, or another kind with a model"
             raise InvalidArgument.of("kind", task.kind, expected)
-        self._allow("schedule", f"model:{served.name}", kind=task.kind, priority=task.priority)
+        if self._core.policies:
+            facts = {name: getattr(task, name) for name in ("kind", "priority", "deadline", "params")}
+            tasks = self._core.tasks_of(self.principal.tenant)
+            self._allow("schedule", f"model:{served.name}", **facts, unfinished=served.unfinished, tasks=tasks)
         return partial(self._core.schedule, self._seat, task, served, context, {})
 
     def _target(self, target: object, task: Task | None = None) -> tuple[Served, int | None]:

@@ -25,18 +25,16 @@ class Candidate:
     unfinished: int
     """Tasks that were accepted for it and have not ended."""
 
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.spec.name
-
 
 class Router(abc.ABC):
-    """Chooses the model for tasks whose target is `Auto`."""
+    """Chooses the model for tasks whose target is `Auto`.  Any thread, concurrently."""
 
     @abc.abstractmethod
     def route(self, kind: str, want: Auto, candidates: tuple[Candidate, ...]) -> str:
         """Return the name of one of *candidates*; raise `NotFound` if none will do."""
+
+    def heard(self, event: Event) -> None:  # noqa: B027 - who does not listen need not say so
+        """Take note of what observers are told, if a subclass cares; on their thread, and like them without promise."""
 
 
 class Decision(enum.Enum):
@@ -57,17 +55,24 @@ class Action:
     resource: str
     """Kind and name of the object: ``model:tiny``, ``memory``, ``task:7``."""
     detail: Mapping[str, Any] = attrs.field(factory=dict)
+    """Of ``schedule``: ``kind``, ``priority``, ``deadline`` in seconds or None, ``params``, ``unfinished`` tasks of the
+    model, and ``tasks`` of the tenant that have not ended.  Of ``alloc``, the request's fields.
+    """
 
 
 class Policy(abc.ABC):
     """Decides whether authority is granted.  Any denial wins; if nobody denies, it is granted.
 
-    It must answer quickly and must not call back into the kernel.  An exception is a denial.
+    It must answer quickly and must not call back into the kernel.  An exception is a denial; only `Overloaded`, which
+    says when to try again, reaches the caller as it is.
     """
 
     @abc.abstractmethod
     def check(self, action: Action) -> Decision:
         """Decide.  Any thread, concurrently."""
+
+    def heard(self, event: Event) -> None:  # noqa: B027 - who does not listen need not say so
+        """Take note of what observers are told, if a subclass cares; on their thread, and like them without promise."""
 
 
 # --- data, storage, events -------------------------------------------------------------------------------------

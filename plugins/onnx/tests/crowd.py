@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from kernel.tests.table_integrity import check_integrity
 from llmos_kernel import (
     Budget, Chunk, Context, Credentials, Done, Failed, Handle, Kernel, KernelConfig, Model, ModelSpec, Process, Task,
     TaskHandle,
@@ -249,7 +250,7 @@ class Crowd:
         assert [] == self.wrong
         with self.core.lock:
             self.core.settle()
-            self.core.table.check_integrity()
+            check_integrity(self.core.table)
             for process in self.processes:
                 tasks = sum(rec.seat is process._seat for rec in self.core.tasks.values())
                 nbytes = sum(talk.nbytes for talk in self.talks if talk.process is process)
