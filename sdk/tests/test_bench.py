@@ -4,45 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from llmos.cli._bench import Effort, Figure, Run
 from llmos.cli._machine import busy, machine
-from llmos.testing import EchoBackend, EchoExecutor
-from llmos_kernel.api import Done, Task, Usage
-from llmos_kernel.contracts import ModelSpec, Prepared
+from llmos_kernel.api import Done, Usage
 from sdk.tests.cli import CommandLine, Done as Printed
-
-
-class TokenExecutor(EchoExecutor):
-    """Takes prompts of tokens, and counts its steps as an engine does: half of each is the runtime's."""
-
-    def prepare(self, id: int, task: Task, tenant: str = "local") -> Prepared:
-        """Take each token for a word."""
-        if task.kind == "generate":
-            params = {key: value for key, value in task.params.items() if key != "ignore_eos"}
-            task = attrs.evolve(task, input=" ".join(map(str, task.input)), params=params)
-        return super().prepare(id, task, tenant)
-
-    def describe(self) -> Mapping[str, Any]:
-        """Add the count."""
-        steps = {"step_seconds": 2.0 * len(self.plans), "run_seconds": 1.0 * len(self.plans)}
-        return {**super().describe(), "steps": steps}
-
-
-class TokenBackend(EchoBackend):
-    """Serves it."""
-
-    def load(self, spec: ModelSpec) -> EchoExecutor:
-        """Return a new executor."""
-        executor = TokenExecutor(**{"rows": 16, **spec.options})
-        self.executors.append(executor)
-        return executor
+from sdk.tests.token_echo import TokenBackend
 
 
 @pytest.fixture

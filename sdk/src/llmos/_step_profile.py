@@ -45,6 +45,8 @@ class StepProfile:
     """For each task in the step, those whose prompt is computed included."""
     prompt_fixed: float = _term()
     """What a step takes more that computes a piece of a prompt, however short."""
+    mixed_fixed: float = _term()
+    """What a step takes more that decodes as well as computing a piece of a prompt: executors run the two apart."""
     per_prompt_token: float = _term()
     per_context_token: float = _term()
     """For each token that is in the cache of the step's tasks before it."""
@@ -71,16 +73,23 @@ class StepProfile:
     worst: float = attrs.field(default=0.0, validator=_share)
     """The largest relative error among the kinds of steps that were measured."""
 
-    def seconds(self, rows: int, prompt_tokens: int, context_tokens: int = 0, prompt_context: int = 0) -> float:
+    def seconds(
+        self, rows: int, prompt_tokens: int, context_tokens: int = 0, prompt_context: int = 0, *, prompts: int = 1
+    ) -> float:
         """Return how long a step takes with so many rows and prompt tokens; 0 for one without rows.
 
         *context_tokens* are in the cache of its rows before it; *prompt_context* are the pairs of a prompt token of
         this step and one before it: ``n * p + n * (n - 1) // 2`` for n tokens of a prompt of which p are computed.
+        *prompts* of the rows are prompts, if there are prompt tokens.
         """
         if rows <= 0:
             return 0.0
-        prompt = self.prompt_fixed + self.per_prompt_token * prompt_tokens + self.per_prompt_context * prompt_context
-        return self.fixed + self.per_row * rows + self.per_context_token * context_tokens + bool(prompt_tokens) * prompt
+        decoding = self.fixed + self.per_row * rows + self.per_context_token * context_tokens
+        if not prompt_tokens:
+            return decoding
+        mixed = self.mixed_fixed if rows > prompts else 0.0
+        prompt = self.per_prompt_token * prompt_tokens + self.per_prompt_context * prompt_context
+        return decoding + self.prompt_fixed + mixed + prompt
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:

@@ -26,6 +26,7 @@ COMMANDS = {
     "generate": "Continue a prompt.",
     "models": "List, show, add and remove models.",
     "plugins": "List the installed plugins.",
+    "profile": "Measure how long a model's steps take.",
     "version": "Print the versions of everything that takes part.",
 }
 """The built-in commands, each in the module of its name, and what they do: known without importing them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import attrs
 import click
 
 from llmos._library import Library
-from llmos._models import read_folder
+from llmos._models import folder_spec, read_folder
 from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json
 from llmos_kernel.contracts import ModelSpec
-from llmos_kernel.errors import InvalidArgument
+from llmos_kernel.errors import InvalidArgument, NotFound
 
 
 ADDING = """\b
@@ -109,6 +110,20 @@ def remove(common: Common, name: str, as_json: bool) -> None:
 def known_models(common: Common) -> list[ModelSpec]:
     """Return every model that the settings and the plugins bring.  Imports no plugin."""
     return sorted((*common.installed().models(), *common.settings().kernel.models), key=lambda spec: spec.name)
+
+
+def find_model(common: Common, name: str) -> ModelSpec:
+    """Return the model folder at the path *name*, or the model of that name or alias; raise `NotFound`."""
+    spec = folder_spec(name)
+    if spec is not None:
+        return spec
+    known, called = known_models(common), common.settings().kernel.aliases.get(name, name)
+    for spec in known:
+        if called in (spec.name, *spec.aliases):
+            return spec
+    near = difflib.get_close_matches(name, [word for spec in known for word in (spec.name, *spec.aliases)])
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise NotFound(f"no model is called {name!r}{hint}", field="model", value=name, nearest=near)
 
 
 def size(nbytes: int) -> str:

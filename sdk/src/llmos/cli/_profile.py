@@ -1,0 +1,225 @@
+"""What ``llmos profile`` does with a model: planned steps of known size, and the sum of terms that fits their times.
+
+The executor is driven as a dispatcher would drive it, because only who plans the steps knows what is in them.  Its
+tasks have prompts of random tokens, each of a tenant of its own, so that nothing is cached.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import ceil
+
+import attrs
+
+from llmos import StepProfile
+from llmos_kernel.api import Task
+from llmos_kernel.contracts import Limits, Plan, StepExecutor
+from llmos_kernel.errors import ModelUnavailable
+
+TERMS = (
+    "fixed", "per_row", "prompt_fixed", "mixed_fixed", "per_prompt_token", "per_context_token", "per_prompt_context",
+)  # fmt: skip
+"""What `fit` looks for, in the order of `Step.weights`."""
+_TOO_FLAT = 1e-9
+"""A pivot below this says that the steps do not tell two terms apart."""
+
+
+@attrs.frozen(kw_only=True)
+class Effort:
+    """How much is measured."""
+
+    contexts: tuple[int, ...] = (32, 256, 768)
+    """Lengths of the prompts, and so of what is in the cache of the rows that decode."""
+    chunks: tuple[int, ...] = (512, 128, 32)
+    """Lengths of the pieces in which prompts are computed, in turn."""
+    repeat: int = 5
+    """Steps of each kind that decode."""
+    seed: int = 0
+
+
+QUICK = Effort(contexts=(32, 96), chunks=(64, 16), repeat=2)
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """One kind of step, and how long it took."""
+
+    rows: int
+    prompt: int = 0
+    context: int = 0
+    pairs: int = 0
+    """Pairs of a prompt token and one before it."""
+    seconds: float
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """How often each of the `TERMS` is in it."""
+        mixed = self.prompt > 0 and self.rows > 1
+        return (1.0, self.rows, float(self.prompt > 0), float(mixed), self.prompt, self.context, self.pairs)
+
+
+# --- measuring -------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class Bench:
+    """Drives one executor."""
+
+    executor: StepExecutor
+    effort: Effort
+    tokens: Sequence[int]
+    """What prompts are made of."""
+    clock: Callable[[], float] = time.perf_counter
+    limits: Limits = attrs.field(init=False)
+    lengths: dict[int, int] = attrs.field(factory=dict, init=False)
+    """Tokens in the cache, by task."""
+    _ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
+    _rng: random.Random = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.limits = self.executor.limits
+        self._rng = random.Random(self.effort.seed)  # noqa: S311 - the same prompts each time
+
+    def contexts(self) -> list[int]:
+        """Return the lengths of prompts for which the model has room, with the tokens that are decoded after them."""
+        most = self.limits.context
+        found = [length for length in self.effort.contexts if length + self.decodes(length) <= most]
+        if not found or not self.row_counts():
+            expected = f"at least {min(self.effort.contexts) + self.decodes(min(self.effort.contexts))} tokens"
+            message = f"it has {self.limits.free} free places of {most} tokens; to be measured it needs {expected}"
+            raise ModelUnavailable(message, field="context", value=most, expected=expected)
+        return found
+
+    def decodes(self, length: int) -> int:
+        """Return how many tokens the first task decodes beside prompts of *length* tokens, and after them."""
+        chunks = (self.chunk(number) for number in range(1, self.limits.rows, 2))
+        return sum(ceil(length / chunk) for chunk in chunks) + len(self.row_counts()) * (self.effort.repeat + 1)
+
+    def chunk(self, number: int) -> int:
+        """Return the length of the pieces of the prompt *number* of a round."""
+        return min(self.effort.chunks[number % len(self.effort.chunks)], self.limits.tokens - self.limits.rows + 1)
+
+    def row_counts(self) -> list[int]:
+        """Return 1, 2, 4, ... and all rows."""
+        most = min(self.limits.rows, self.limits.free)
+        return sorted({min(2**power, most) for power in range(most.bit_length() + 1)} - {0})
+
+    def steps(self, length: int) -> Iterator[Step]:
+        """Yield steps with prompts of *length* tokens: pieces of them, alone and beside rows that decode, and decodes.
+
+        The first step of each kind is not counted: an executor may have things to prepare.
+        """
+        for number in range(self.row_counts()[-1]):
+            yield from self._prompt(length, self.chunk(number), list(self.lengths) if number % 2 else [])
+        for rows in self.row_counts():
+            found = [self._step(decode=list(self.lengths)[:rows]) for _ in range(self.effort.repeat + 1)]
+            yield from found[1:]
+        self.executor.release(list(self.lengths))
+        self.lengths.clear()
+
+    def _prompt(self, length: int, chunk: int, beside: list[int]) -> Iterator[Step]:
+        id = next(self._ids)
+        params = {"temperature": 0.0, "ignore_eos": True, "max_tokens": self.limits.context - length}
+        prompt = self._rng.choices(self.tokens, k=length)
+        self.executor.prepare(id, Task("generate", None, prompt, params=params), f"profile {id}")
+        self.executor.admit(id)
+        self.lengths[id] = 0
+        for done in range(0, length, chunk):
+            yield self._step((id, min(chunk, length - done)), beside[: self.limits.rows - 1])
+
+    def _step(self, prefill: tuple[int, int] | None = None, decode: Sequence[int] = ()) -> Step:
+        """Do and time one step."""
+        plan = Plan(prefill=(prefill,) if prefill else (), decode=tuple((id, 1) for id in decode))
+        rows = [*decode, *([prefill[0]] if prefill else [])]
+        context = sum(self.lengths[id] for id in rows)
+        piece, past = (prefill[1], self.lengths[prefill[0]]) if prefill else (0, 0)
+        begin = self.clock()
+        results = list(self.executor.step(plan))
+        seconds = self.clock() - begin
+        for error in (result.error for result in results if result.error is not None):
+            raise error
+        for id in decode:
+            self.lengths[id] += 1
+        if prefill:
+            self.lengths[prefill[0]] += piece
+        pairs = piece * past + piece * (piece - 1) // 2
+        return Step(rows=len(rows), prompt=piece, context=context, pairs=pairs, seconds=seconds)
+
+
+def measure(bench: Bench, progress: Callable[[str, int, int], None]) -> StepProfile:
+    """Return the profile of an executor, without name and machine; raise `ModelUnavailable` for one without room."""
+    contexts = bench.contexts()
+    list(bench.steps(contexts[0]))
+    found: list[Step] = []
+    for number, length in enumerate(contexts):
+        progress(f"{length} tokens", number, len(contexts))
+        found += bench.steps(length)
+    progress("done", len(contexts), len(contexts))
+    limits = bench.limits
+    return attrs.evolve(
+        fit(found), places=limits.free, rows=limits.rows, tokens=limits.tokens, chunks=limits.chunks,
+        context=limits.context,
+    )  # fmt: skip
+
+
+# --- fitting ---------------------------------------------------------------------------------------------------
+
+
+def fit(steps: Sequence[Step]) -> StepProfile:
+    """Return the terms, none negative, whose sums are nearest to the times of *steps*, by squares of relative errors.
+
+    The best sum without negative terms is the plain least-squares solution over the terms that it uses (Lawson and
+    Hanson, "Solving Least Squares Problems", 1974, chapter 23).  There are 127 choices of these, so all are tried.
+    """
+    rows = [[weight / step.seconds for weight in step.weights] for step in steps]
+    found: list[tuple[float, dict[str, float]]] = []
+    for size in range(1, len(TERMS) + 1):
+        for chosen in itertools.combinations(range(len(TERMS)), size):
+            terms = _least_squares([[row[at] for at in chosen] for row in rows])
+            if terms is not None and min(terms) >= 0:
+                errors = [sum(row[at] * term for at, term in zip(chosen, terms, strict=True)) - 1 for row in rows]
+                named = {TERMS[at]: term for at, term in zip(chosen, terms, strict=True)}
+                found.append((sum(error * error for error in errors), named))
+    profile = StepProfile(**min(found, key=lambda one: one[0])[1], steps=len(steps))  # type: ignore[arg-type]
+    return _judged(profile, steps)
+
+
+def _judged(profile: StepProfile, steps: Sequence[Step]) -> StepProfile:
+    """Return *profile* with how well it explains *steps*."""
+    mean = statistics.fmean(step.seconds for step in steps)
+    said = [profile.seconds(step.rows, step.prompt, step.context, step.pairs) for step in steps]
+    missed = sum((step.seconds - one) ** 2 for step, one in zip(steps, said, strict=True))
+    variance = sum((step.seconds - mean) ** 2 for step in steps)
+    worst = max(abs(one / step.seconds - 1) for step, one in zip(steps, said, strict=True))
+    return attrs.evolve(profile, r2=1 - missed / variance if variance else 1.0, worst=worst)
+
+
+def _least_squares(rows: Sequence[Sequence[float]]) -> list[float] | None:
+    """Return x for which the rows times x are nearest to 1 each; None where the rows do not determine it.
+
+    Normal equations, columns scaled to length 1, by Gauss and Jordan: there are at most seven unknowns.
+    """
+    size = len(rows[0])
+    scales = [sum(row[at] ** 2 for row in rows) ** 0.5 for at in range(size)]
+    if not all(scales):
+        return None
+    scaled = [[value / scale for value, scale in zip(row, scales, strict=True)] for row in rows]
+    table = [[*(_dot(scaled, a, b) for b in range(size)), sum(row[a] for row in scaled)] for a in range(size)]
+    for at in range(size):
+        pivot = max(range(at, size), key=lambda line: abs(table[line][at]))
+        if abs(table[pivot][at]) < _TOO_FLAT:
+            return None
+        table[at], table[pivot] = table[pivot], [*table[at]]
+        table[at] = [value / table[at][at] for value in table[at]]
+        for line in set(range(size)) - {at}:
+            factor = table[line][at]
+            table[line] = [value - factor * other for value, other in zip(table[line], table[at], strict=True)]
+    return [table[at][size] / scales[at] for at in range(size)]
+
+
+def _dot(rows: Iterable[Sequence[float]], a: int, b: int) -> float:
+    return sum(row[a] * row[b] for row in rows)

@@ -1,0 +1,145 @@
+"""``llmos profile``: the terms are found that the steps were made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from llmos import StepProfile
+from llmos.cli._profile import QUICK, TERMS, Bench, Effort, Step, fit, measure
+from llmos_kernel.api import Task
+from llmos_kernel.contracts import Admitted, Limits, NotNow, Plan, Prepared, Result, StepExecutor
+from llmos_kernel.errors import ModelUnavailable
+from sdk.tests.cli import CommandLine
+from sdk.tests.token_echo import TokenBackend
+
+TRUE = StepProfile(
+    fixed=6e-3, per_row=1e-3, prompt_fixed=1e-3, mixed_fixed=5e-3, per_prompt_token=8e-4, per_context_token=4e-6,
+    per_prompt_context=5e-7,
+)  # fmt: skip
+
+
+@pytest.fixture
+def llmos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line of somebody who has a model that is driven with tokens."""
+    return CommandLine(TokenBackend(), monkeypatch, capsys)
+
+
+@attrs.define
+class Modelled(StepExecutor):
+    """Takes as long for a step as `TRUE` says, on a clock of its own."""
+
+    places: int = 8
+    context: int = 2048
+    now: float = 0.0
+    past: dict[int, int] = attrs.field(factory=dict)
+
+    @property
+    def limits(self) -> Limits:
+        """What it can take."""
+        return Limits(self.places, self.places - len(self.past), tokens=256, context=self.context)
+
+    def prepare(self, id: int, task: Task, tenant: str) -> Prepared:
+        """Take every task."""
+        assert 1 <= task.params["max_tokens"]
+
+        return Prepared(len(task.input), task.params["max_tokens"])
+
+    def admit(self, id: int) -> Admitted | NotNow:
+        """Cache nothing."""
+        self.past[id] = 0
+        return Admitted()
+
+    def step(self, plan: Plan) -> Iterable[Result]:
+        """Let time pass."""
+        rows = [*plan.prefill, *plan.decode]
+        pairs = sum(n * self.past[id] + n * (n - 1) // 2 for id, n in plan.prefill)
+        context = sum(self.past[id] for id, _ in rows)
+        self.now += TRUE.seconds(len(rows), sum(n for _, n in plan.prefill), context, pairs)
+        for id, tokens in rows:
+            self.past[id] += tokens
+        return [Result(id) for id, _ in rows]
+
+    def release(self, ids: Iterable[int]) -> None:
+        """Forget them."""
+        for id in ids:
+            self.past.pop(id, None)
+
+
+def profiled(executor: Modelled, effort: Effort) -> StepProfile:
+    """Return what is measured of *executor*."""
+    return measure(Bench(executor, effort, range(10), clock=lambda: executor.now), lambda *_: None)
+
+
+@pytest.mark.parametrize("effort", [Effort(), QUICK], ids=["full", "quick"])
+def test_the_terms_are_found(effort: Effort) -> None:
+    """From times that are such sums, every term comes back, with the executor's limits; no task is left behind."""
+    executor = Modelled()
+    found = profiled(executor, effort)
+
+    assert [getattr(TRUE, term) for term in TERMS] == pytest.approx([getattr(found, term) for term in TERMS], rel=1e-3)
+    assert 1.0 == pytest.approx(found.r2)
+    assert found.worst < 1e-3
+    assert (8, 8, 256, 2048) == (found.places, found.rows, found.tokens, found.context)
+    assert {} == executor.past
+
+
+def test_no_term_is_negative() -> None:
+    """Times that fall with the number of rows are explained by what every step takes."""
+    found = fit([Step(rows=rows, seconds=1.0 - 0.01 * rows) for rows in range(1, 9)])
+
+    assert 0.0 == found.per_row
+    assert 0.95 == pytest.approx(found.fixed, abs=0.01)
+    assert found.r2 < 0.1 < 1 - found.r2
+    assert 0.92 / 0.99 - 1 < 0 < found.worst < 0.1
+
+
+def test_one_kind_of_step_says_what_it_can() -> None:
+    """Terms that the steps do not tell apart are left at 0, and the sum is right where it was measured."""
+    found = fit([Step(rows=4, seconds=0.5)] * 3)
+
+    assert 0.5 == pytest.approx(found.seconds(4, 0))
+
+
+def test_a_model_without_room_is_refused() -> None:
+    """Neither one whose sequences are too short to be measured, nor one whose places are taken."""
+    with pytest.raises(ModelUnavailable, match="places of 48 tokens"):
+        profiled(Modelled(context=48), Effort())
+    with pytest.raises(ModelUnavailable, match="0 free places"):
+        profiled(Modelled(places=0), Effort())
+
+
+def test_the_command_writes_a_profile(llmos: CommandLine, tmp_path: Path) -> None:
+    """What it prints as JSON is what other commands read from the file."""
+    path = tmp_path / "echo.json"
+    done = llmos("profile", "--quick", "--json", "--out", str(path))
+    printed: dict[str, Any] = json.loads(done.out)
+    written = StepProfile.read(path)
+
+    assert 0 == done.code
+    assert "echo" == printed["model"] == written.model
+    assert 16 == printed["places"] == written.places
+    assert written.steps == printed["steps"] > 10
+    assert written.machine["cores"] >= 1
+
+
+def test_the_command_tells_a_person(llmos: CommandLine) -> None:
+    """Each term in words, and how good the fit is."""
+    done = llmos("profile", "parrot", "--quick")
+
+    assert 0 == done.code
+    assert "each prompt token" in done.out
+    assert "of the variance" in done.out
+
+
+def test_unknown_models_are_refused_with_the_nearest(llmos: CommandLine) -> None:
+    """As every command does."""
+    done = llmos("profile", "ecko", "--quick")
+
+    assert 1 == done.code
+    assert "echo" in done.err
