@@ -62,10 +62,11 @@ class CommandLine:
     echo: EchoBackend
     monkeypatch: pytest.MonkeyPatch
     capsys: pytest.CaptureFixture[str]
+    settings: str = SETTINGS
 
     def __call__(self, *args: str, stdin: bytes = b"") -> Done:
         """Run ``llmos`` with *args*."""
-        Path("llmos.toml").write_text(SETTINGS, "utf-8")
+        Path("llmos.toml").write_text(self.settings, "utf-8")
         self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
         code = run(args, Common(plugins=(self.echo, FirstComePlugin(), Writer())))
         out, err = self.capsys.readouterr()

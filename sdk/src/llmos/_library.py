@@ -1,44 +1,55 @@
-"""The user's own models: a JSON list in the user's data folder, in the form of a plugin's ``models.json``."""
+"""The user's own models and aliases: JSON files in the user's data folder.
+
+``models.json`` has the form of a plugin's, ``aliases.json`` is an object of other names and what they mean.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from llmos._reading import read_specs
-from llmos._secrets import Secret
+from llmos._reading import Reader, read_specs, read_table, read_text
+from llmos._secrets import without_secrets
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import ConfigError, InvalidArgument, NotFound
 
 FILE = "models.json"
+ALIASES = "aliases.json"
 
 
 class Library:
-    """The models listed in the folder *home*.  Nothing is written before `add`."""
+    """The models and aliases listed in the folder *home*.  Nothing is written before `add` or `alias`."""
 
     def __init__(self, home: Path) -> None:
-        self.file = home / FILE
+        self.file, self.aliases_file = home / FILE, home / ALIASES
 
     def models(self) -> tuple[ModelSpec, ...]:
         """Return what is listed; raise `ConfigError` if the list is broken."""
-        try:
-            listed = json.loads(self.file.read_text("utf-8"))
-            found: tuple[ModelSpec, ...] = read_specs(self.file.parent)("models", listed)
-        except FileNotFoundError:
-            return ()
-        except (OSError, ValueError, RecursionError) as error:
-            why = error.message if isinstance(error, InvalidArgument) else f"{type(error).__name__}: {error}"
-            message = f"the list of your models, {self.file}, cannot be read: {why}"
-            raise ConfigError(
-                message, field="models", value=str(self.file), expected="JSON", source=str(self.file)
-            ) from error
-        return found
+        return tuple(_listed(self.file, "models", read_specs(self.file.parent), []))
+
+    def aliases(self) -> dict[str, str]:
+        """Return the other names of models; raise `ConfigError` if the file is broken."""
+        return dict(_listed(self.aliases_file, "aliases", read_table(read_text), {}))
+
+    def alias(self, name: str, model: str) -> None:
+        """Let *name* mean *model*, whatever it meant before."""
+        _replace(self.aliases_file, self.aliases() | {name: model})
+
+    def unalias(self, name: str) -> str:
+        """Forget the alias *name* and return what it meant; raise `NotFound` if it is none of the user's."""
+        aliases = self.aliases()
+        if name not in aliases:
+            message = f"{name!r} is not among your own aliases ({', '.join(aliases) or 'there are none'})"
+            raise NotFound(message, field="name", value=name, nearest=list(aliases))
+        model = aliases.pop(name)
+        _replace(self.aliases_file, aliases)
+        return model
 
     def add(self, spec: ModelSpec) -> None:
         """List one more model; raise `InvalidArgument` if its name is listed already."""
@@ -60,31 +71,38 @@ class Library:
         return removed
 
     def _write(self, models: Iterable[ModelSpec]) -> None:
-        """Replace the list as a whole: a reader sees the old one or the new one, never half of one."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([_entry(spec) for spec in models], indent=2, ensure_ascii=False) + "\n"
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=self.file.parent, delete=False) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(self.file)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        _replace(self.file, [_entry(spec) for spec in models])
+
+
+def _listed(file: Path, key: str, read: Reader, nothing: Any) -> Any:  # noqa: ANN401 - what the reader returns
+    """Return what *file* holds, or *nothing* if it does not exist."""
+    try:
+        return read(key, json.loads(file.read_text("utf-8")))
+    except FileNotFoundError:
+        return nothing
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.message if isinstance(error, InvalidArgument) else f"{type(error).__name__}: {error}"
+        message = f"the list of your {key}, {file}, cannot be read: {why}"
+        raise ConfigError(message, field=key, value=str(file), expected="JSON", source=str(file)) from error
+
+
+def _replace(path: Path, value: object) -> None:
+    """Write *value* in place of a file: a reader sees the old one or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def _entry(spec: ModelSpec) -> dict[str, Any]:
     """Return *spec* without the fields that are as they are by default."""
     defaults = {field.name: field.default for field in attrs.fields(ModelSpec)}
     values = attrs.asdict(spec, recurse=False)
-    return {name: _plain(value) for name, value in values.items() if value and value != defaults[name]}
-
-
-def _plain(value: object) -> object:
-    """Return *value* as JSON has it; a secret stays a reference."""
-    if isinstance(value, Secret):
-        return {"env": value.env} if value.env else {"file": value.file}
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return {name: without_secrets(value) for name, value in values.items() if value and value != defaults[name]}

@@ -55,3 +55,12 @@ def with_secrets(value: Any, folder: Path) -> Any:  # noqa: ANN401 - a tree of p
     if len(value) == 1 and isinstance(value.get("file"), str) and value["file"]:
         return Secret(file=str(folder / Path(value["file"]).expanduser()))
     return {key: with_secrets(item, folder) for key, item in value.items()}
+
+
+def without_secrets(value: object) -> object:
+    """Return *value* as plain values, in which every `Secret` is the reference that a file would have."""
+    if isinstance(value, Secret):
+        return {"env": value.env} if value.env else {"file": value.file}
+    if isinstance(value, Mapping):
+        return {name: without_secrets(item) for name, item in value.items()}
+    return [without_secrets(item) for item in value] if isinstance(value, list | tuple) else value

@@ -2,7 +2,7 @@
 
 The file is the first of: the one that the caller names, ``$LLMOS_CONFIG``, ``./llmos.toml``,
 ``$XDG_CONFIG_HOME/llmos/llmos.toml``.  Its keys are the fields of `KernelConfig`, and ``model``: the model that
-commands use when none is named.  Models that ``llmos models add`` keeps are in ``$LLMOS_HOME/models.json``.
+commands use when none is named.  What ``llmos models add`` and ``llmos models alias`` keep is in ``$LLMOS_HOME``.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Settings:
     """Where the user's models are listed."""
     file: str = ""
     """The file that was read."""
+    sources: Mapping[str, str] = attrs.field(factory=dict)
+    """Where each setting is from that is not as it is by itself."""
 
 
 def load_settings(
@@ -70,13 +72,14 @@ def load_settings(
     values, sources = _merge(layers)
     library = Library(home)
     values["models"] = (*values.get("models", ()), *library.models())
+    values["aliases"] = library.aliases() | values.get("aliases", {})
     model = values.pop("model", DEFAULT_MODEL)
     try:
         kernel = KernelConfig(**values)
     except InvalidArgument as error:
         key = str(error.fields.get("field", ""))
         raise _config_error(error, sources.get(key.partition(".")[0], path or "the settings")) from error
-    return Settings(kernel=kernel, model=model, home=home, file=str(path or ""))
+    return Settings(kernel=kernel, model=model, home=home, file=str(path or ""), sources=sources)
 
 
 def default_settings() -> Settings:

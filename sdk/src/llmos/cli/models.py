@@ -25,7 +25,7 @@ A model folder is made from a checkpoint, such as one from Hugging Face:
 
 @click.group("models")
 def command() -> None:
-    """List, show, add and remove models."""
+    """List, show, add, remove and rename models."""
 
 
 @command.command("list")
@@ -105,6 +105,42 @@ def remove(common: Common, name: str, as_json: bool) -> None:
         print_json(attrs.asdict(spec))
     else:
         click.echo(f"Removed {spec.name} from your models; its files are still in {spec.path}.")
+
+
+@command.command("alias")
+@click.argument("name")
+@click.argument("model", required=False)
+@click.option("--remove", "forget", is_flag=True, help="Forget the alias NAME.")
+@json_option
+@pass_common
+def alias(common: Common, name: str, model: str | None, forget: bool, as_json: bool) -> None:
+    """Let NAME mean MODEL, in commands and programs of yours.  Settings files may overrule it."""
+    if forget == (model is not None):
+        raise click.UsageError("name a model for the alias, or give --remove")
+    library = Library(common.settings().home)
+    if model is None:
+        means, done = library.unalias(name), "no longer means"
+    else:
+        means, done = _real_name(common, name, model), "means"
+        library.alias(name, means)
+    if as_json:
+        print_json({"alias": name, "model": means, "removed": forget})
+    else:
+        click.echo(f"{name} {done} {means}.")
+
+
+def _real_name(common: Common, name: str, model: str) -> str:
+    """Return what *model* is called; raise if there is no such model, or one called *name*."""
+    models = known_models(common)
+    if any(known.name == name for known in models):
+        message = f"there is a model called {name!r}, which an alias cannot hide"
+        raise InvalidArgument(message, field="name", value=name, expected="a name that no model has")
+    aliases = _aliases(common, models)
+    found = next((known for known in aliases if model == known or model in aliases[known]), None)
+    if found is None:
+        near = difflib.get_close_matches(model, [one for known in aliases for one in (known, *aliases[known])])
+        raise NotFound(f"there is no model {model!r}", field="model", value=model, nearest=near)
+    return found
 
 
 def known_models(common: Common) -> list[ModelSpec]:
