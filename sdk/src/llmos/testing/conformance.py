@@ -11,17 +11,24 @@ They need pytest and hypothesis (``pip install llmos-sdk[testing]``)::
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 from collections.abc import Callable
+from random import Random
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from llmos.testing.routing import Question, make_events, make_models, make_question
 from llmos.testing.simulated import Simulation, missing
+from llmos_kernel.api import Auto
 from llmos_kernel.contracts import Scheduler
+from llmos_kernel.services import Event, Router
 
 MakeScheduler = Callable[[], Scheduler]
+MakeRouter = Callable[[], Router]
 
 SETTINGS = settings(
     max_examples=60, stateful_step_count=30, deadline=None, derandomize=True, database=None, phases=[Phase.generate]
@@ -173,6 +180,96 @@ class SchedulerConformance:
             sizes.append(_size(sim.scheduler))
         if sizes[-1] > sizes[0] + 400:
             raise AssertionError(f"the scheduler grows with what it has served; objects after each round: {sizes}")
+
+
+class RouterConformance:
+    """What every router owes.  Subclass it, and give it a fixture ``make_router``.
+
+    The fixture returns a function without arguments that makes a new router, as ``llmos_router`` does.
+    """
+
+    def test_chooses_what_will_do(self, make_router: MakeRouter) -> None:
+        """The answer is the name of a candidate that has all that is wanted, or a typed error."""
+        for seed in range(40):
+            for question, answer in _asked(make_router(), Random(seed)):
+                allowed = question.suited | {"NotFound", "ModelUnavailable"}
+                _expect(True, answer in allowed, f"choosing {answer!r} for {question}; {sorted(allowed)} would do")
+
+    def test_finds_what_will_do(self, make_router: MakeRouter) -> None:
+        """As long as nothing has failed, a model that will do is found; where none will, that is `NotFound`."""
+        for seed in range(200):
+            random = Random(seed)
+            question = make_question(random, make_models(random, random.randint(0, 5)))
+            answer = question.asked_of(make_router())
+            _expect(bool(question.suited), answer != "NotFound", f"finding one for {question}; the answer is {answer}")
+
+    def test_same_calls_same_answers(self, make_router: MakeRouter) -> None:
+        """Two routers that are asked and told the same, in the same order, choose the same."""
+        for seed in range(20):
+            first, second = ([answer for _, answer in _asked(make_router(), Random(seed))] for _ in range(2))
+            _expect(first, second, "answers to the same questions")
+
+    def test_any_event(self, make_router: MakeRouter) -> None:
+        """Events that a router does not know, or that say less than it hoped, are no reason to fail."""
+        router = make_router()
+        for name in ("task.done", "task.failed", "task.accepted", "step", "model.loaded", "model.failed", "new.event"):
+            router.heard(Event(name, 1.0, {}))
+            router.heard(Event(name, 2.0, {"model": "nobody", "task": 10**9, "error": "NoSuchError"}))
+
+    def test_many_threads(self, make_router: MakeRouter) -> None:
+        """Each of many threads that ask at the same time gets an answer to its own question."""
+        router, failures = make_router(), list[str]()
+
+        def ask(number: int) -> None:
+            random = Random(number)
+            models = make_models(random, 4, f"of-thread-{number}")
+            for at in range(60):
+                question = make_question(random, models)
+                try:
+                    answer = question.asked_of(router)
+                    for event in make_events(random, float(at), at, models[0].name):
+                        router.heard(event)
+                except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
+                    answer = repr(error)
+                if answer not in question.suited | {"NotFound", "ModelUnavailable"}:
+                    failures.append(f"{answer} of {sorted(question.suited)}")
+
+        interval = sys.getswitchinterval()
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+        sys.setswitchinterval(1e-6)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        _expect([], failures, "answers that are none")
+
+    def test_router_forgets(self, make_router: MakeRouter) -> None:
+        """What has ended is forgotten: a router that routed thousands is no larger than one that routed hundreds."""
+        router, random = make_router(), Random(0)
+        models, sizes = make_models(random, 3), []
+        for begin in range(0, 1600, 400):
+            for number in range(begin, begin + 400):
+                question = make_question(random, models)
+                Question(question.kind, Auto(affinity=f"word {number}"), question.candidates).asked_of(router)
+                for event in make_events(random, float(number), number, models[number % 3].name):
+                    router.heard(event)
+            sizes.append(_size(router))
+        if sizes[-1] > sizes[0] + 400:
+            raise AssertionError(f"the router grows with what it has routed; objects after each round: {sizes}")
+
+
+def _asked(router: Router, random: Random) -> list[tuple[Question, str]]:
+    """Ask and tell *router* this and that, and return the questions with their answers."""
+    models, asked = make_models(random, random.randint(1, 6)), list[tuple[Question, str]]()
+    for number in range(40):
+        question = make_question(random, models)
+        asked.append((question, question.asked_of(router)))
+        for event in make_events(random, float(number), number, random.choice(models).name):
+            router.heard(event)
+    return asked
 
 
 def _expect(expected: object, found: object, what: str) -> None:
