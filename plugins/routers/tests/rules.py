@@ -56,7 +56,9 @@ def ask(router: Router, *candidates: Candidate, kind: str = "generate", **want: 
     return router.route(kind, Auto(**want), candidates)
 
 
-def ended(model: str, at: float, seconds: float = 1.0, *, error: str = "", tokens: int = 1, queued: float = 0.0) -> Event:
+def ended(
+    model: str, at: float, seconds: float = 1.0, *, error: str = "", tokens: int = 1, queued: float = 0.0
+) -> Event:
     """Return the end of a task that *model* served for so many seconds."""
     name = "task.cancelled" if error == "Cancelled" else "task.failed" if error else "task.done"
     facts = {"task": 1, "model": model, "kind": "generate", "tenant": "me", "error": error, "generated": tokens}

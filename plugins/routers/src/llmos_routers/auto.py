@@ -5,11 +5,11 @@ Demonstration models come last: they show that everything works, and are of no o
     service + line / rate + loading
 
 *service* is what was measured of the model, seconds per token times the usual tokens of such tasks; an old measurement
-counts for less, and a model without one is taken for an average one.  *rate* is how fast a busy model finishes tasks: by
-Little's law (Little, "A Proof for the Queuing Formula: L = λW", Operations Research 1961), with *c* tasks in service,
-each for *service* seconds, ``c / service`` of them end in a second.  How many it serves at once is not announced; *c* is
-the most that were seen in one of its steps.  *line* is how many tasks, this one included, are beyond that.  *loading* is
-0 for a model that is loaded, otherwise what it took the last time, or is guessed from its size.
+counts for less, and a model without one is taken for an average one.  *rate* is how fast a busy model finishes tasks:
+by Little's law (Little, "A Proof for the Queuing Formula: L = λW", Operations Research 1961), with *c* tasks in
+service, each for *service* seconds, ``c / service`` of them end in a second.  How many it serves at once is not
+announced; *c* is the most that were seen in one of its steps.  *line* is how many tasks, this one included, are beyond
+that.  *loading* is 0 for a model that is loaded, otherwise what it took the last time, or is guessed from its size.
 """
 
 from __future__ import annotations

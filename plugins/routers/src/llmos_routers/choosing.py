@@ -24,6 +24,7 @@ from llmos_routers.eligible import eligible
 
 _seconds = number(0.001, MAX_SECONDS, whole=False)
 _ENDS = {"task.done", "task.failed", "task.cancelled"}
+_BLAMED = (ResourceError, PluginError)
 _BLAMELESS = (Overloaded, KernelStopped)
 """Errors that say nothing of the model: there was too much work, or the kernel stopped."""
 
@@ -77,7 +78,7 @@ class Choosing(Router, abc.ABC, Generic[O]):
     def pick(self, kind: str, want: Auto, ready: Sequence[Candidate], now: float) -> Candidate:
         """Return one of *ready*, of which there is at least one and of which each will do.  Under the lock."""
 
-    def learn(self, event: Event) -> None:  # noqa: B027 - a router that measures nothing need not say so
+    def learn(self, event: Event) -> None:
         """Take in what happened.  Under the lock."""
 
     def route(self, kind: str, want: Auto, candidates: tuple[Candidate, ...]) -> str:
@@ -130,5 +131,4 @@ def awake(ready: Sequence[Candidate]) -> Sequence[Candidate]:
 def _blames_model(error: str) -> bool:
     """Return whether the class of error called *error* is the fault of the model, or of what runs it."""
     kind = getattr(errors, error, None)
-    blamed = isinstance(kind, type) and issubclass(kind, ResourceError | PluginError)
-    return blamed and not issubclass(kind, _BLAMELESS)
+    return isinstance(kind, type) and issubclass(kind, _BLAMED) and not issubclass(kind, _BLAMELESS)

@@ -1,8 +1,8 @@
 """The model with the fewest unfinished tasks.
 
 All are looked at (with two at random the longest line is nearly as short: Mitzenmacher, "The Power of Two Choices in
-Randomized Load Balancing", IEEE TPDS 2001; here looking costs nothing).  A model that is not loaded is chosen only where
-none is.  Among equals it is the turn of the one that was chosen longest ago.
+Randomized Load Balancing", IEEE TPDS 2001; here looking costs nothing).  A model that is not loaded is chosen only
+where none is.  Among equals it is the turn of the one that was chosen longest ago.
 """
 
 from __future__ import annotations

@@ -52,13 +52,19 @@ def suits(kind: str, want: Auto, spec: ModelSpec) -> bool:
     )
 
 
+def make_random(seed: int) -> Random:
+    """Return a source of numbers that are the same for the same *seed*."""
+    return Random(seed)  # noqa: S311 - made-up workloads, no secrets
+
+
 def make_models(random: Random, count: int, prefix: str = "model") -> tuple[ModelSpec, ...]:
     """Return *count* models, of which some can more than others."""
     return tuple(
         ModelSpec(
             name=f"{prefix}-{number}", backend="none", kinds=_some(random, KINDS, 1),
             languages=_some(random, LANGUAGES), capabilities=_some(random, CAPABILITIES),
-            context=random.choice((0, 1024, 8192)), cost=random.choice((0.0, 0.5, 20.0)), nbytes=random.choice((0, 10**9)),
+            context=random.choice((0, 1024, 8192)), cost=random.choice((0.0, 0.5, 20.0)),
+            nbytes=random.choice((0, 10**9)),
         )
         for number in range(count)
     )  # fmt: skip
