@@ -12,21 +12,24 @@ from llmos._requests import Options
 from llmos._text import Text
 from llmos.cli._common import Common, json_option, pass_common, print_json, read_text
 from llmos.cli._sampling import model_option, request_options, say_what_it_is, taken
+from llmos.cli._talk import attachment
 
 
 @click.command("generate")
 @click.argument("prompt", required=False)
 @model_option
 @request_options
+@click.option("-a", "--attach", multiple=True, metavar="FILE", help="Put a text file before the prompt.")
 @click.option("-n", "count", type=int, help="Make so many answers.")
 @json_option
 @pass_common
 def command(
-    common: Common, /, prompt: str | None, model: str | None, count: int | None, as_json: bool, **given: object
-) -> None:
+    common: Common, /, prompt: str | None, model: str | None, count: int | None, attach: tuple[str, ...],
+    as_json: bool, **given: object,
+) -> None:  # fmt: skip
     """Continue PROMPT; without one, or with "-", continue what is on standard input."""
     options = taken(given)
-    text = _prompt(prompt)
+    text = "\n\n".join([*map(attachment, attach), _prompt(prompt)])
     with common.client() as client, client.load_model(model or common.settings().model) as loaded:
         if as_json:
             answers = loaded.generate_text(text, n=count or 1, **options)

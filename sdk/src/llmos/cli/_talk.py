@@ -1,0 +1,162 @@
+"""A conversation that is printed, and what its user may do besides talking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast, Self
+
+import click
+
+from llmos._client import Client, Model
+from llmos._conversation import Conversation
+from llmos._requests import Messages, Options, opening
+from llmos.cli._common import read_text
+from llmos_kernel.errors import InvalidArgument
+from llmos_kernel.loader import nearest
+
+ATTACHMENT_LIMIT = 2**24
+"""Most bytes of a file that goes into a prompt."""
+HELP = """\
+/help             show this
+/clear            forget the conversation
+/model [NAME]     go on with another model, or say which one answers
+/system [TEXT]    begin anew, and tell the model TEXT first
+/file PATH        put a text file before what you say next
+/save FILE        keep the conversation
+/load FILE        go on with a conversation that was kept
+/quit             leave (so does Ctrl-D)
+\"\"\"               begins a text of several lines, and ends it
+Ctrl-C            stop the answer"""
+
+
+class Chat:
+    """A conversation with one model after the other.  A context manager; closing it gives everything back."""
+
+    def __init__(self, client: Client, model: str, system: str | None, options: Options) -> None:
+        self._client, self._options = client, options
+        self._files: list[str] = []
+        self.model = client.load_model(model)
+        try:
+            self.conversation = _conversation(self.model, opening(system, ()))
+        except BaseException:
+            self.model.close()
+            raise
+        self._commands: dict[str, Callable[[str], None]] = {
+            "/help": self._help, "/clear": self._clear, "/model": self._go_on_with, "/system": self._begin_with,
+            "/file": self._attach, "/save": self.save, "/load": self.load,
+        }  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.conversation.close()
+        self.model.close()
+
+    def hear(self, text: str) -> bool:
+        """Do what *text* says, or have it answered; False when it says to leave.  Raises what went wrong."""
+        name, _, rest = text.partition(" ")
+        if name == "/quit":
+            return False
+        if name in self._commands:
+            self._commands[name](rest.strip())
+        elif text.startswith("/"):
+            hint = nearest(name, [*self._commands, "/quit"])
+            click.echo(f"There is no command {name}{hint or '; /help lists them'}")
+        elif text:
+            self.answer(text)
+        return True
+
+    def answer(self, text: str) -> None:
+        """Print the answer to *text* as it comes.  Ctrl-C ends the answer, and what was said of it counts."""
+        asked = "\n\n".join([*self._files, text])
+        try:
+            with self.conversation.stream(asked, **self._options) as stream:
+                for piece in stream:
+                    click.echo(piece, nl=False)
+            click.echo()
+        except KeyboardInterrupt:
+            click.echo(click.style(" [stopped]", dim=True))
+        self._files.clear()
+
+    def save(self, file: str) -> None:
+        """Write what was said, and to which model, as JSON."""
+        _demand(file, "/save")
+        kept = {"model": self.model.name, "messages": self.conversation.messages}
+        Path(file).write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        click.echo(f"Kept {_count(self.conversation)} in {file}.", err=True)
+
+    def load(self, file: str) -> None:
+        """Go on with what `save` wrote, with the model that answers now."""
+        _demand(file, "/load")
+        self._restart(self.model, opening(None, _kept(file)))
+        click.echo(f"Going on with {_count(self.conversation)} of {file}.", err=True)
+
+    def _help(self, rest: str) -> None:
+        click.echo(HELP)
+
+    def _clear(self, rest: str) -> None:
+        self.conversation.clear()
+        self._files.clear()
+
+    def _go_on_with(self, name: str) -> None:
+        if name:
+            model = self._client.load_model(name)
+            try:
+                before = self.model
+                self._restart(model, self.conversation.messages)
+            except BaseException:
+                model.close()
+                raise
+            before.close()
+        click.echo(f"{self.model.name} answers.", err=True)
+
+    def _begin_with(self, text: str) -> None:
+        self._restart(self.model, opening(text or None, ()))
+
+    def _attach(self, path: str) -> None:
+        _demand(path, "/file")
+        self._files.append(attachment(path))
+
+    def _restart(self, model: Model, said: Messages) -> None:
+        conversation = _conversation(model, said)
+        self.conversation.close()
+        self.model, self.conversation = model, conversation
+
+
+def attachment(path: str) -> str:
+    """Return the text of the file *path* under its name; raise `InvalidArgument` for what is no text, or too long."""
+    file = Path(path).expanduser()
+    if file.stat().st_size > ATTACHMENT_LIMIT:
+        expected = f"at most {ATTACHMENT_LIMIT} bytes"
+        raise InvalidArgument(f"{path} has more than {expected[8:]}", field="file", value=path, expected=expected)
+    return f"{file.name}:\n{read_text(file.read_bytes(), path).rstrip()}"
+
+
+def _conversation(model: Model, said: Messages) -> Conversation:
+    """Open a conversation, with a context where the model keeps one."""
+    return model.conversation(messages=said, tokens=None if model.info().keeps_contexts else 0)
+
+
+def _kept(file: str) -> Messages:
+    expected = "what /save wrote"
+    try:
+        kept: Any = json.loads(read_text(Path(file).read_bytes(), file))
+        found = kept["messages"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        if isinstance(error, InvalidArgument):
+            raise
+        raise InvalidArgument(f"{file} is not {expected}", field="file", value=file, expected=expected) from error
+    return cast("Messages", found)
+
+
+def _demand(file: str, command: str) -> None:
+    if not file:
+        raise InvalidArgument(f"{command} needs a file", field="file", value="", expected=f"{command} FILE")
+
+
+def _count(conversation: Conversation) -> str:
+    count = len(conversation.messages)
+    return f"{count} message{'s' * (count != 1)}"
