@@ -46,8 +46,8 @@ def test_defaults() -> None:
 
 
 def test_every_field_of_the_kernel_has_a_reader() -> None:
-    """Nothing that the kernel may be told is missing in the file, and the file knows nothing else but ``model``."""
-    assert {field.name for field in attrs.fields(KernelConfig)} | {"model"} == set(_readers(Path()))
+    """Nothing that the kernel may be told is missing in the file, and the file knows nothing else but the SDK's own."""
+    assert {field.name for field in attrs.fields(KernelConfig)} | {"model", "pipelines"} == set(_readers(Path()))
     assert set(_ENV) < set(_readers(Path()))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llmos._conversation import AsyncConversation, Conversation
     from llmos._llmos import LLMOS, load_model
     from llmos._models import ModelInfo
+    from llmos._pipelines import Pipeline, Step
     from llmos._plugin_options import read_options
     from llmos._requests import Messages, Options
     from llmos._secrets import Secret, reveal
@@ -37,6 +38,7 @@ _HOMES = {
     "_conversation": ("AsyncConversation", "Conversation"),
     "_llmos": ("LLMOS", "load_model"),
     "_models": ("ModelInfo",),
+    "_pipelines": ("Pipeline", "Step"),
     "_plugin_options": ("read_options",),
     "_requests": ("Messages", "Options"),
     "_secrets": ("Secret", "reveal"),
@@ -62,8 +64,10 @@ __all__ = [
     "ModelInfo",
     "Options",
     "Piece",
+    "Pipeline",
     "Secret",
     "Settings",
+    "Step",
     "StepProfile",
     "Stream",
     "Streams",

@@ -74,8 +74,9 @@ class _Default:
         from llmos._settings import load_settings  # noqa: PLC0415 - the same
         from llmos_kernel import Kernel  # noqa: PLC0415 - only who starts a kernel needs all of it
 
-        config = load_settings().kernel if config is None else config
-        kernel = Kernel(config, plugins=plugins)
+        settings = load_settings() if config is None else None
+        config = settings.kernel if settings else config
+        kernel = Kernel(config, plugins=(*plugins, *(settings.pipelines if settings else ())))
         kernel.start()
         self.kernel, self.config, self.plugins = kernel, config, plugins
         atexit.register(self.stop, drain=0.0, timeout=AT_EXIT)

@@ -1,8 +1,9 @@
 """Settings: ``llmos.toml``, then ``LLMOS_*`` in the environment, then arguments; each overrides the one before.
 
 The file is the first of: the one that the caller names, ``$LLMOS_CONFIG``, ``./llmos.toml``,
-``$XDG_CONFIG_HOME/llmos/llmos.toml``.  Its keys are the fields of `KernelConfig`, and ``model``: the model that
-commands use when none is named.  What ``llmos models add`` and ``llmos models alias`` keep is in ``$LLMOS_HOME``.
+``$XDG_CONFIG_HOME/llmos/llmos.toml``.  Its keys are the fields of `KernelConfig`, ``model``: the model that
+commands use when none is named, and ``pipelines``: lists of processors by name.  What ``llmos models add`` and
+``llmos models alias`` keep is in ``$LLMOS_HOME``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import attrs
 
 from llmos import _reading as reading
 from llmos._library import Library
+from llmos._pipelines import Pipeline, read_steps
 from llmos._secrets import Secret
 from llmos_kernel.config import KernelConfig
 from llmos_kernel.errors import ConfigError, InvalidArgument
@@ -48,6 +50,8 @@ class Settings:
     """Where the user's models are listed."""
     file: str = ""
     """The file that was read."""
+    pipelines: tuple[Pipeline, ...] = ()
+    """Processors one after the other, which tasks name like one: ``plugins`` of the kernel that is to know them."""
     sources: Mapping[str, str] = attrs.field(factory=dict)
     """Where each setting is from that is not as it is by itself."""
 
@@ -73,13 +77,16 @@ def load_settings(
     library = Library(home)
     values["models"] = (*values.get("models", ()), *library.models())
     values["aliases"] = library.aliases() | values.get("aliases", {})
-    model = values.pop("model", DEFAULT_MODEL)
+    model, pipelines = values.pop("model", DEFAULT_MODEL), values.pop("pipelines", {})
     try:
         kernel = KernelConfig(**values)
     except InvalidArgument as error:
         key = str(error.fields.get("field", ""))
         raise _config_error(error, sources.get(key.partition(".")[0], path or "the settings")) from error
-    return Settings(kernel=kernel, model=model, home=home, file=str(path or ""), sources=sources)
+    made = tuple(Pipeline(name, steps, kernel) for name, steps in pipelines.items())
+    return Settings(
+        kernel=kernel, model=model, home=home, file=str(path or ""), sources=sources, pipelines=made
+    )  # fmt: skip
 
 
 def default_settings() -> Settings:
@@ -165,6 +172,7 @@ def _readers(folder: Path) -> dict[str, reading.Reader]:
         "models": reading.read_specs(folder), "aliases": reading.read_table(text),
         "devices": reading.read_table(whole), "budget": reading.read_budget, "timeout": number,
         "stall_timeout": number, "plugin_timeout": number, "workers": whole, "call_rows": whole, "model": text,
+        "pipelines": reading.read_table(read_steps),
     }  # fmt: skip
 
 

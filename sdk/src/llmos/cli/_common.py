@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from llmos import Client, Settings
+    from llmos import Client, Pipeline, Settings
     from llmos_kernel.plugins import Plugins
 
 
@@ -41,11 +41,17 @@ class Common:
 
         return Plugins(self.settings().kernel, self.plugins)
 
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """Return the pipelines of the settings, which find the plugin objects as well."""
+        import attrs  # noqa: PLC0415 - the same
+
+        return tuple(attrs.evolve(one, plugins=self.plugins) for one in self.settings().pipelines)
+
     def client(self) -> Client:
         """Return a client of a kernel in this process."""
         from llmos import Client  # noqa: PLC0415 - the same
 
-        return Client(config=self.settings().kernel, plugins=self.plugins)
+        return Client(config=self.settings().kernel, plugins=(*self.plugins, *self.pipelines()))
 
 
 pass_common = click.make_pass_decorator(Common, ensure=True)

@@ -30,6 +30,9 @@ TEMPLATE = """\
 # [aliases]                     # other names of models
 # gpt3 = "tiny"
 
+# [pipelines]                   # processors one after the other, to be named like one
+# tidy = ["normalize", { processor = "truncate", size = 2000 }]
+
 # [devices]                     # bytes of weights that each device may hold
 # cpu = 17179869184
 
@@ -106,6 +109,9 @@ def problems(common: Common) -> Iterator[tuple[str, str]]:
     chosen += [("router", "router", kernel.router)] if kernel.router else []
     chosen += [("policies", "policy", name) for name in kernel.policies]
     chosen += [("observers", "observer", name) for name in kernel.observers]
+    for pipeline in common.settings().pipelines:
+        places = enumerate(pipeline.steps)
+        chosen += [(f"pipelines.{pipeline.name}[{at}]", "processor", step.processor) for at, step in places]
     for setting, kind, name in chosen:
         if why := _unusable(kind, name, records):
             yield setting, why
@@ -151,6 +157,7 @@ def _named(name: str, record: PluginRecord) -> bool:
 
 def _values(settings: Settings) -> Iterator[tuple[str, Any]]:
     yield "model", settings.model
+    yield "pipelines", {pipeline.name: [step.processor for step in pipeline.steps] for pipeline in settings.pipelines}
     for field in attrs.fields(type(settings.kernel)):
         value = getattr(settings.kernel, field.name)
         if field.name == "models":
