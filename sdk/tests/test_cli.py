@@ -36,6 +36,31 @@ def test_help_names_every_command_and_exit_code(llmos: CommandLine) -> None:
         assert word in done.out
 
 
+def announce(folder: Path, distribution: str, text: bytes) -> None:
+    """Let *folder* hold a distribution's entry points."""
+    info = folder / f"{distribution}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "entry_points.txt").write_bytes(text)
+
+
+def test_help_lists_what_plugins_announce(llmos: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without importing it; broken metadata is passed over, and a built-in command keeps its place."""
+    good = (
+        b"[console_scripts]\nx = y:z\n\n[llmos.command]\n# none\nfly = absent.module\nchat = absent\n\n[more]\nx = y\n"
+    )
+    announce(tmp_path, "some_plugin", good)
+    announce(tmp_path, "broken", b"[llmos.command]\nswim = \xff")
+    announce(tmp_path / "later", "shadowed", b"[llmos.command]\nfly = other")
+    for folder in (tmp_path / "later", tmp_path):
+        monkeypatch.syspath_prepend(str(folder))
+    done = llmos("--help")
+
+    assert 0 == done.code
+    assert "fly         From some-plugin." in done.out
+    assert "chat        Talk with a model." in done.out
+    assert not {"swim", "none", "broken"} & set(done.out.split())
+
+
 @pytest.mark.parametrize("name", ["generate", "chat", "export", "models", "plugins", "doctor", "version", "completion"])
 def test_every_command_has_help(llmos: CommandLine, name: str) -> None:
     """And says in it what it does."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -15,6 +15,8 @@ from llmos.cli._common import Common
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 INTERRUPTED, READER_GONE = 130, 141
+GROUP = "llmos.command"
+"""Where plugins announce commands."""
 COMMANDS = {
     "bench": "Measure how fast a model is here.",
     "chat": "Talk with a model.",
@@ -74,12 +76,15 @@ class LazyGroup(click.Group):
         """Find the command that *args* begin with; name the nearest ones if there is none."""
         known = self.list_commands(ctx)
         if not args[0].startswith("-") and args[0] not in known:
+            import difflib  # noqa: PLC0415 - only a mistake needs it
+
             raise _UnknownCommand(args[0], difflib.get_close_matches(args[0], known), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
-        rows = [(name, COMMANDS.get(name) or f"From {_announced()[name]}.") for name in self.list_commands(ctx)]
+        more = {name: f"From {distribution}." for name, distribution in _announced().items()}
+        rows = sorted((more | COMMANDS).items())
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -97,14 +102,29 @@ class _UnknownCommand(click.UsageError):
 
 
 def _announced() -> dict[str, str]:
-    """Return the commands of plugins and their distributions: metadata only, and broken metadata is no commands."""
-    from importlib.metadata import entry_points  # noqa: PLC0415 - 40 ms that an unknown name or --help pays
+    """Return the commands of plugins and their distributions.
 
+    The files are read directly: to import `importlib.metadata` takes as long as all the rest of ``llmos --help``.  What
+    is broken among them is no command; doctor names it.
+    """
+    found: dict[str, str] = {}
+    for folder in dict.fromkeys(sys.path):
+        for file in sorted(Path(folder).glob("*.*-info/entry_points.txt")):
+            distribution = file.parent.stem.partition("-")[0].replace("_", "-")
+            for name in _commands_of(file):
+                found.setdefault(name, distribution)
+    return found
+
+
+def _commands_of(file: Path) -> list[str]:
+    """Return the names in the section of commands of a file of entry points."""
     try:
-        points = entry_points(group="llmos.command")
-    except (TypeError, ValueError):  # one malformed file, in any distribution, is enough; doctor names it
-        return {}
-    return {point.name: point.dist.name if point.dist else point.value for point in points}
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    section = text.partition(f"[{GROUP}]")[2].partition("\n[")[0]
+    pairs = (line.partition("=") for line in section.splitlines())
+    return [name.strip() for name, equals, _ in pairs if equals and name.strip() and not name.startswith(("#", ";"))]
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:  # noqa: ANN401 - each option's own
