@@ -1,6 +1,7 @@
-"""The user's own models and aliases: JSON files in the user's data folder.
+"""The user's own models, aliases and choice of plugins: JSON files in the user's data folder.
 
-``models.json`` has the form of a plugin's, ``aliases.json`` is an object of other names and what they mean.
+``models.json`` has the form of a plugin's, ``aliases.json`` is an object of other names and what they mean, and
+``blocked.json`` a list of plugins that are switched off.
 """
 
 from __future__ import annotations
@@ -14,20 +15,21 @@ from typing import Any
 
 import attrs
 
-from llmos._reading import Reader, read_specs, read_table, read_text
+from llmos._reading import Reader, read_names, read_specs, read_table, read_text
 from llmos._secrets import without_secrets
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import ConfigError, InvalidArgument, NotFound
 
 FILE = "models.json"
 ALIASES = "aliases.json"
+BLOCKED = "blocked.json"
 
 
 class Library:
-    """The models and aliases listed in the folder *home*.  Nothing is written before `add` or `alias`."""
+    """What is listed in the folder *home*.  Nothing is written before something changes."""
 
     def __init__(self, home: Path) -> None:
-        self.file, self.aliases_file = home / FILE, home / ALIASES
+        self.file, self.aliases_file, self.blocked_file = home / FILE, home / ALIASES, home / BLOCKED
 
     def models(self) -> tuple[ModelSpec, ...]:
         """Return what is listed; raise `ConfigError` if the list is broken."""
@@ -50,6 +52,18 @@ class Library:
         model = aliases.pop(name)
         _replace(self.aliases_file, aliases)
         return model
+
+    def blocked(self) -> tuple[str, ...]:
+        """Return the plugins that are switched off; raise `ConfigError` if the file is broken."""
+        return tuple(_listed(self.blocked_file, "blocked", read_names, []))
+
+    def block(self, name: str, *, off: bool) -> bool:
+        """Switch the plugin *name* off, or on again; return whether that changed anything."""
+        before = self.blocked()
+        if (name in before) == off:
+            return False
+        _replace(self.blocked_file, [*before, name] if off else [one for one in before if one != name])
+        return True
 
     def add(self, spec: ModelSpec) -> None:
         """List one more model; raise `InvalidArgument` if its name is listed already."""

@@ -76,6 +76,7 @@ def load_settings(
     values, sources = _merge(layers)
     library = Library(home)
     values["models"] = (*values.get("models", ()), *library.models())
+    values["blocked"] = (*values.get("blocked", ()), *library.blocked())
     values["aliases"] = library.aliases() | values.get("aliases", {})
     model, pipelines = values.pop("model", DEFAULT_MODEL), values.pop("pipelines", {})
     try:

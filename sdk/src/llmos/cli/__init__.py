@@ -28,7 +28,7 @@ COMMANDS = {
     "export": "Make a model folder from a checkpoint.",
     "generate": "Continue a prompt.",
     "models": "List, show, add, remove and rename models.",
-    "plugins": "List the installed plugins.",
+    "plugins": "List, inspect, switch, install and remove plugins.",
     "profile": "Measure how long a model's steps take.",
     "version": "Print the versions of everything that takes part.",
 }

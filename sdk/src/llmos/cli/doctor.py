@@ -54,7 +54,7 @@ def command(common: Common, /, load: bool, as_json: bool) -> int:
     if as_json:
         print_json({"failing": failing, "findings": [attrs.asdict(line) for line in lines]})
     else:
-        _print(lines)
+        print_lines(lines)
         click.echo(f"\n{failing} of {len(lines)} fail." if failing else "\nEverything works.")
     return 1 if failing else 0
 
@@ -163,12 +163,11 @@ def _runtime_lines(backend: str, facts: dict[str, Any], why: str) -> Iterator[Li
         )
 
 
-def _print(lines: list[Line]) -> None:
-    width = max(len(line.name) for line in lines)
+def print_lines(lines: list[Line]) -> None:
+    """Print findings, section by section."""
+    width = max((len(line.name) for line in lines), default=0)
     section = ""
-    for line in sorted(
-        lines, key=lambda line: ("System", "Plugins", "In use", "Runtimes", "Models").index(line.section)
-    ):
+    for line in sorted(lines, key=lambda line: _SECTIONS.index(line.section)):
         if line.section != section:
             click.echo(f"{'' if not section else chr(10)}{line.section}")
             section = line.section
