@@ -161,13 +161,15 @@ class Levels(Order):
 
 @attrs.define
 class Counters(Order):
-    """VTC's algorithm: a counter per tenant, the least served first."""
+    """VTC's algorithm: a counter per tenant, the least served first; with *takes*, who holds too many places yields."""
 
     weights: dict[str, float] = attrs.field(factory=dict)
     prompt_cost: float = 1.0
     output_cost: float = 2.0
     counters: dict[str, float] = attrs.field(factory=dict)
     last: str = ""
+    takes: bool = False
+    entered: set[int] = attrs.field(factory=set)
 
     def arrive(self, job: Job, outside: list[Job]) -> None:
         """Put the task where it begins."""
@@ -182,15 +184,40 @@ class Counters(Order):
 
     def choose(self, outside: list[Job], inside: list[Job], free: int, now: float) -> tuple[list[Job], list[Job]]:
         """Give each place to the tenant with least."""
-        queue = list(outside)
+        queue, stay = list(outside), list(inside)
         comes: list[Job] = []
         names = list(self.counters)
-        while queue and len(comes) < free:
-            tenant = min({job.tenant for job in queue}, key=lambda name: (self.counters[name], names.index(name)))
+        while queue:
+            waiting = sorted({job.tenant for job in queue}, key=lambda name: (self.counters[name], names.index(name)))
+            tenant, out = waiting[0], None
+            if len(comes) + len(stay) >= free + len(inside):
+                equal = [name for name in waiting if self.counters[name] == self.counters[waiting[0]]]
+                pairs = [(name, self.yields(name, comes, stay)) for name in equal if self.takes]
+                tenant, out = next(((name, job) for name, job in pairs if job), ("", None))
+            if not tenant:
+                break
+            if out:
+                stay.remove(out)
             job = min((job for job in queue if job.tenant == tenant), key=lambda job: (job.arrival, job.id))
             queue.remove(job)
             comes.append(job)
-            self.counters[tenant] += self.prompt_cost * job.prompt / self.weights.get(tenant, 1.0)
+            if job.id not in self.entered:
+                self.entered.add(job.id)
+                self.counters[tenant] += self.prompt_cost * job.prompt / self.weights.get(tenant, 1.0)
             if all(other.tenant != tenant for other in queue):
                 self.last = tenant
-        return comes, []
+        return comes, [job for job in inside if job not in stay]
+
+    def yields(self, taker: str, comes: list[Job], stay: list[Job]) -> Job | None:
+        """Return the task that yields its place to the tenant *taker*, if one should."""
+        names = list(self.counters)
+
+        def share(name: str, more: int) -> float:
+            held = sum(job.tenant == name for job in comes + stay)
+            return (held + more) / self.weights.get(name, 1.0)
+
+        others = {job.tenant for job in stay if self.counters[job.tenant] >= self.counters[taker]} - {taker}
+        most = max(others, key=lambda name: (share(name, -1), names.index(name)), default="")
+        if not most or share(most, -1) < share(taker, 1):
+            return None
+        return max((job for job in stay if job.tenant == most), key=lambda job: (job.arrival, job.id))

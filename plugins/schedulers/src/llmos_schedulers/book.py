@@ -157,7 +157,7 @@ class Book(Scheduler):
         a step that it begins, because an executor computes a cut prompt by itself.
         """
         pieces: list[tuple[int, int]] = []
-        for _, id in self.prefilling.first(most + len(yielding) if most > 0 else 0):
+        for id in self.prompts(most + len(yielding)) if most > 0 else ():
             if id in yielding:
                 continue
             remaining = self.tasks[id].remaining
@@ -167,6 +167,10 @@ class Book(Scheduler):
             pieces.append((id, piece))
             tokens -= piece
         return tuple(pieces)
+
+    def prompts(self, most: int) -> list[int]:
+        """Return the next *most* running tasks whose prompts are to be computed, in order."""
+        return [id for _, id in self.prefilling.first(most)]
 
     def placements(self, limits: Limits) -> tuple[list[int], tuple[int, ...]]:
         """Return who gets a place (waiting or preempted), and who yields one.
