@@ -21,6 +21,7 @@ class Common:
         self.config: str | None = None
         self.blocked: tuple[str, ...] = ()
         self.scheduler: str | None = None
+        self.router: str | None = None
         self.traceback = False
         self.json = False
         """Whether a program reads the output."""
@@ -32,7 +33,8 @@ class Common:
 
         if self._settings is None:
             blocked = list(self.blocked) or None
-            self._settings = load_settings(self.config, blocked=blocked, scheduler=self.scheduler)
+            scheduler, router = self.scheduler, self.router
+            self._settings = load_settings(self.config, blocked=blocked, scheduler=scheduler, router=router)
         return self._settings
 
     def installed(self) -> Plugins:
@@ -51,7 +53,7 @@ class Common:
         """Return a client of a kernel in this process."""
         from llmos import Client  # noqa: PLC0415 - the same
 
-        return Client(config=self.settings().kernel, plugins=(*self.plugins, *self.pipelines()))
+        return Client(config=self.settings(), plugins=self.plugins)
 
 
 pass_common = click.make_pass_decorator(Common, ensure=True)
