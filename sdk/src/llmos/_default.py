@@ -80,7 +80,8 @@ class _Default:
 
         config = load_settings() if config is None else config
         if isinstance(config, Settings):
-            given, self.serving = (*plugins, *config.pipelines), config.serving
+            pipelines = (attrs.evolve(one, plugins=plugins) for one in config.pipelines)
+            given, self.serving = (*plugins, *pipelines), config.serving
             kernel = Kernel(routed(config.kernel, given), plugins=given)
         else:
             kernel, self.serving = Kernel(config, plugins=plugins), Serving()
