@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos import Secret, load_settings, reveal
+from llmos import Secret, Serving, load_settings, reveal
 from llmos._reading import as_whole, split_names, split_pairs
 from llmos._settings import _ENV, _readers, default_settings
 from llmos_kernel import KernelConfig
@@ -46,8 +46,9 @@ def test_defaults() -> None:
 
 
 def test_every_field_of_the_kernel_has_a_reader() -> None:
-    """Nothing that the kernel may be told is missing in the file, and the file knows nothing else but the SDK's own."""
-    assert {field.name for field in attrs.fields(KernelConfig)} | {"model", "pipelines"} == set(_readers(Path()))
+    """Nothing that the kernel, or who serves, may be told is missing in the file, which knows else the SDK's own."""
+    known = {field.name for kind in (KernelConfig, Serving) for field in attrs.fields(kind)}
+    assert known | {"model", "pipelines"} == set(_readers(Path()))
     assert set(_ENV) < set(_readers(Path()))
 
 

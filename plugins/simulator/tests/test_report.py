@@ -166,9 +166,12 @@ def test_what_takes_no_time_has_no_rate() -> None:
     assert 0.0 == reported([outcome(1.0, 1.0, 1.0, 1.0)], busy=0.0).all.tokens_per_second
 
 
-def test_plain_values_are_json() -> None:
-    """All of it."""
-    assert "fifo" == json.loads(json.dumps(reported([outcome(0.0, 1.0, 2.0, 3.0)]).plain(), allow_nan=False))["policy"]
+@pytest.mark.parametrize("outcomes", [[], [outcome(0.0, 1.0, 2.0, 3.0), outcome(1.0, 1.0, 2.0, 9.0, "you", error="X")]])
+def test_a_report_survives_json(outcomes: list[Outcome]) -> None:
+    """What is read is what was written."""
+    report = reported(outcomes, busy=1.0)
+
+    assert report == Report.from_plain(json.loads(json.dumps(report.plain(), allow_nan=False)))
 
 
 def test_a_million_outcomes_take_no_memory() -> None:

@@ -85,6 +85,8 @@ def test_an_unknown_name_says_what_is_near() -> None:
         find_workload("mixt")
 
     assert ["mixed"] == caught.value.fields["nearest"]
+    with pytest.raises(NotFound, match="the presets are bursty, chat"):
+        preset_text("mixt")
 
 
 ARRIVALS, PROMPT, OUTPUT = 'arrivals = { process = "poisson", rate = 1.0 }', "prompt = 1", "output = 1"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from llmos._step_profile import StepProfile
     from llmos._stream import AsyncStream, Stream
     from llmos._streams import AsyncStreams, Streams
+    from llmos._serving import Serving
+    from llmos._targets import Auto
     from llmos._text import Piece, Text
     from llmos_kernel import errors
 
@@ -46,7 +48,9 @@ _HOMES = {
     "_step_profile": ("StepProfile",),
     "_stream": ("AsyncStream", "Stream"),
     "_streams": ("AsyncStreams", "Streams"),
+    "_serving": ("Serving",),
     "_text": ("Piece", "Text"),
+    "_targets": ("Auto",),
 }
 _HOME_OF = {name: f"llmos.{home}" for home, names in _HOMES.items() for name in names}
 
@@ -57,6 +61,7 @@ __all__ = [
     "AsyncModel",
     "AsyncStream",
     "AsyncStreams",
+    "Auto",
     "Client",
     "Conversation",
     "Messages",
@@ -66,6 +71,7 @@ __all__ = [
     "Piece",
     "Pipeline",
     "Secret",
+    "Serving",
     "Settings",
     "Step",
     "StepProfile",

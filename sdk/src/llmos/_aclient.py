@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from llmos._conversation import AsyncConversation
 from llmos._default import lease_kernel
-from llmos._models import ModelInfo, ModelRequests, control_message, folder_spec, note_alias
+from llmos._models import (
+    ModelInfo, ModelRequests, any_model, auto_info, check_fallbacks, control_message, folder_spec, note_alias,
+    warn_of_fallback,
+)  # fmt: skip
 from llmos._requests import Messages, Options, Request, call_request, repeated
 from llmos._running import AsyncRunner
 from llmos._stream import AsyncStream
 from llmos._streams import AsyncStreams
+from llmos._targets import AUTO, Target
 from llmos._text import Text
-from llmos_kernel.api import Credentials
+from llmos_kernel.api import Auto, Credentials
 from llmos_kernel.api import Model as ModelRequest
-from llmos_kernel.errors import PermissionDenied
+from llmos_kernel.errors import PermissionDenied, PluginError, ResourceError
 
 if TYPE_CHECKING:
+    from llmos._settings import Settings
     from llmos_kernel import Handle, Kernel, KernelConfig, TaskHandle
     from llmos_kernel.aio import AsyncProcess
 
@@ -27,8 +32,9 @@ class AsyncClient:
     """`Client` for asyncio: ``async with AsyncClient() as client``."""
 
     def __init__(
-        self, address: str | None = None, *, kernel: Kernel | None = None, config: KernelConfig | None = None,
-        plugins: Iterable[object] = (), credentials: Credentials | None = None, token: str | None = None,
+        self, address: str | None = None, *, kernel: Kernel | None = None,
+        config: KernelConfig | Settings | None = None, plugins: Iterable[object] = (),
+        credentials: Credentials | None = None, token: str | None = None,
     ) -> None:  # fmt: skip
         self._lease = lease_kernel(address, kernel, config, plugins, token)
         try:
@@ -56,20 +62,47 @@ class AsyncClient:
         self._process.close()
         await asyncio.to_thread(self._lease.release)  # stopping a kernel waits for its threads
 
-    async def load_model(self, name: str | os.PathLike[str], *, timeout: float | None = None) -> AsyncModel:
-        """Return the model called *name*, an alias included, or the one in the model folder at the path *name*."""
+    async def load_model(
+        self, name: str | os.PathLike[str] | Auto, *, fallbacks: Sequence[str | Auto] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncModel:  # fmt: skip
+        """Return the model called *name*, an alias included, or the one in the model folder at the path *name*.
+
+        For `Auto`, or the word ``auto``, a router chooses a model for each task.  A task that fails before anything was
+        read of it, by the model's fault, is tried on the *fallbacks*, one after the other (by default those that the
+        settings name); they are loaded when they are needed.
+        """
+        if isinstance(name, Auto) or name == AUTO:
+            rest = await self._others(AUTO, fallbacks)
+            return AsyncModel(self._runner, AUTO, (Target(AUTO, any_model(name)), *rest))
         spec = folder_spec(name)
         if spec is not None:
             name = spec.name
             if all(model.name != name for model in await self.models()):
                 await self.control("AddModel", spec)
-        handle = await self.process.alloc(ModelRequest(str(name)), timeout=timeout)
+        others = await self._others(str(name), fallbacks)
         try:
-            info = ModelInfo.from_plain(await self.control("InspectModel", str(name)))
-        except PermissionDenied:  # who may run a model need not be allowed to look into it
-            info = ModelInfo(name=str(name))
+            what: Handle | str = await self.process.alloc(ModelRequest(str(name)), timeout=timeout)
+        except (ResourceError, PluginError) as error:
+            if not others:
+                raise
+            warn_of_fallback(str(name), error)
+            what = str(name)
+        info = await self._info(str(name))
         note_alias(str(name), info)
-        return AsyncModel(self._runner, info.name, handle)
+        return AsyncModel(self._runner, info.name, (Target(info.name, what), *others))
+
+    async def _info(self, name: str) -> ModelInfo:
+        try:
+            return ModelInfo.from_plain(await self.control("InspectModel", name))
+        except PermissionDenied:  # who may run a model need not be allowed to look into it
+            return ModelInfo(name=name)
+
+    async def _others(self, name: str, fallbacks: Sequence[str | Auto] | None) -> tuple[Target, ...]:
+        """Return what is tried after *name*, by the names of the models themselves."""
+        given = self._lease.serving.fallbacks.get(name, ()) if fallbacks is None else check_fallbacks(fallbacks)
+        names = [None if any_model(one) else (await self._info(str(one))).name for one in given]
+        return tuple(Target(name or AUTO, name or any_model(one)) for name, one in zip(names, given, strict=True))
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return the models that can be loaded."""
@@ -95,8 +128,8 @@ class AsyncClient:
 class AsyncModel(ModelRequests):
     """A model that may be run.  Made by `AsyncClient.load_model`."""
 
-    def __init__(self, runner: AsyncRunner, name: str, handle: Handle) -> None:
-        super().__init__(name, handle)
+    def __init__(self, runner: AsyncRunner, name: str, targets: tuple[Target, ...]) -> None:
+        super().__init__(name, targets)
         self._runner = runner
 
     async def __aenter__(self) -> Self:
@@ -105,12 +138,10 @@ class AsyncModel(ModelRequests):
     async def __aexit__(self, *exc: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Give the right to run the model back."""
-        self._handle.close()
-
     async def info(self) -> ModelInfo:
         """Return what the kernel knows of the model."""
+        if isinstance(want := self._served_by, Auto):
+            return auto_info(want)
         return ModelInfo.from_plain(await self._runner.ask(control_message("InspectModel", self.name)))
 
     @overload
@@ -169,11 +200,12 @@ class AsyncModel(ModelRequests):
         """Begin a conversation, whose cache is kept between turns in a context of *tokens*.
 
         The context is charged to this client's budget until the conversation is closed.  By default it is as long as
-        the model's own; 0 is none, for models that keep none.  *system* is what the model is told first, *messages*
+        the model's own; 0 is none, for models that keep none or that a router chooses.
+        *system* is what the model is told first, *messages*
         what was said earlier.  ``async with``, or the first turn, raises `InvalidArgument` for a model that keeps no
         contexts or shorter ones, and `BudgetExceeded`.
         """
-        return AsyncConversation(self._runner, self.name, system, messages, tokens, timeout)
+        return AsyncConversation(self._runner, self._served_by, system, messages, tokens, timeout)
 
     @overload
     async def embed(self, text: str, *, truncate: bool = False, timeout: float | None = None) -> list[float]: ...
@@ -221,10 +253,10 @@ class AsyncModel(ModelRequests):
 
     async def _answer(self, request: Request, n: int | None) -> Text | list[Text]:
         if n is None:
-            return Text(done=await self._runner.run(request), model=self.name)
-        return [Text(done=done, model=self.name) for done in await self._runner.run_all(repeated(request, n))]
+            return (await self._runner.texts([request]))[0]
+        return await self._runner.texts(repeated(request, n))
 
     def _pieces(self, request: Request, n: int | None) -> AsyncStream | AsyncStreams:
         if n is None:
-            return self._runner.stream(request, self.name)
-        return AsyncStreams(self._runner, repeated(request, n), self.name)
+            return self._runner.stream(request)
+        return AsyncStreams(self._runner, repeated(request, n))

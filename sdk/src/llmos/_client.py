@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from llmos._conversation import Conversation
 from llmos._default import lease_kernel
-from llmos._models import ModelInfo, ModelRequests, control_message, folder_spec, note_alias
+from llmos._models import (
+    ModelInfo, ModelRequests, any_model, auto_info, check_fallbacks, control_message, folder_spec, note_alias,
+    warn_of_fallback,
+)  # fmt: skip
 from llmos._requests import Messages, Options, Request, call_request, repeated
 from llmos._running import Runner
 from llmos._stream import Stream
 from llmos._streams import Streams
+from llmos._targets import AUTO, Target
 from llmos._text import Text
-from llmos_kernel.api import Credentials, check_number
+from llmos_kernel.api import Auto, Credentials, check_number
 from llmos_kernel.api import Model as ModelRequest
-from llmos_kernel.errors import PermissionDenied
+from llmos_kernel.errors import PermissionDenied, PluginError, ResourceError
 
 if TYPE_CHECKING:
+    from llmos._settings import Settings
     from llmos_kernel import Handle, Kernel, KernelConfig, Process, TaskHandle
 
 
@@ -27,13 +32,15 @@ class Client:
     """A program's seat at a kernel; thread-safe, to be shared by all its callers.
 
     Without arguments it shares the default kernel of this process, which is started with its first client and stopped
-    with its last.  *kernel* uses one that the caller started and will stop.  *config* and *plugins* are settings of the
-    default kernel; they must be the same for all who share it.  Closing the client cancels its tasks.
+    with its last.  *kernel* uses one that the caller started and will stop.  *config*, a `KernelConfig` or all of the
+    `Settings`, and *plugins* are those of the default kernel; they must be the same for all who share it.  Closing the
+    client cancels its tasks.
     """
 
     def __init__(
-        self, address: str | None = None, *, kernel: Kernel | None = None, config: KernelConfig | None = None,
-        plugins: Iterable[object] = (), credentials: Credentials | None = None, token: str | None = None,
+        self, address: str | None = None, *, kernel: Kernel | None = None,
+        config: KernelConfig | Settings | None = None, plugins: Iterable[object] = (),
+        credentials: Credentials | None = None, token: str | None = None,
     ) -> None:  # fmt: skip
         self._lease = lease_kernel(address, kernel, config, plugins, token)
         try:
@@ -59,20 +66,47 @@ class Client:
         self._process.close()
         self._lease.release()
 
-    def load_model(self, name: str | os.PathLike[str], *, timeout: float | None = None) -> Model:
-        """Return the model called *name*, an alias included, or the one in the model folder at the path *name*."""
+    def load_model(
+        self, name: str | os.PathLike[str] | Auto, *, fallbacks: Sequence[str | Auto] | None = None,
+        timeout: float | None = None,
+    ) -> Model:  # fmt: skip
+        """Return the model called *name*, an alias included, or the one in the model folder at the path *name*.
+
+        For `Auto`, or the word ``auto``, a router chooses a model for each task.  A task that fails before anything was
+        read of it, by the model's fault, is tried on the *fallbacks*, one after the other (by default those that the
+        settings name); they are loaded when they are needed.
+        """
+        if isinstance(name, Auto) or name == AUTO:
+            rest = self._others(AUTO, fallbacks)
+            return Model(self._runner, AUTO, (Target(AUTO, any_model(name)), *rest))
         spec = folder_spec(name)
         if spec is not None:
             name = spec.name
             if all(model.name != name for model in self.models()):
                 self.control("AddModel", spec)
-        handle = self.process.alloc(ModelRequest(str(name)), timeout=timeout)
+        others = self._others(str(name), fallbacks)
         try:
-            info = ModelInfo.from_plain(self.control("InspectModel", str(name)))
-        except PermissionDenied:  # who may run a model need not be allowed to look into it
-            info = ModelInfo(name=str(name))
+            what: Handle | str = self.process.alloc(ModelRequest(str(name)), timeout=timeout)
+        except (ResourceError, PluginError) as error:
+            if not others:
+                raise
+            warn_of_fallback(str(name), error)
+            what = str(name)
+        info = self._info(str(name))
         note_alias(str(name), info)
-        return Model(self._runner, info.name, handle)
+        return Model(self._runner, info.name, (Target(info.name, what), *others))
+
+    def _info(self, name: str) -> ModelInfo:
+        try:
+            return ModelInfo.from_plain(self.control("InspectModel", name))
+        except PermissionDenied:  # who may run a model need not be allowed to look into it
+            return ModelInfo(name=name)
+
+    def _others(self, name: str, fallbacks: Sequence[str | Auto] | None) -> tuple[Target, ...]:
+        """Return what is tried after *name*, by the names of the models themselves."""
+        given = self._lease.serving.fallbacks.get(name, ()) if fallbacks is None else check_fallbacks(fallbacks)
+        names = [None if any_model(one) else self._info(str(one)).name for one in given]
+        return tuple(Target(name or AUTO, name or any_model(one)) for name, one in zip(names, given, strict=True))
 
     def models(self) -> tuple[ModelInfo, ...]:
         """Return the models that can be loaded."""
@@ -116,8 +150,8 @@ class Client:
 class Model(ModelRequests):
     """A model that may be run.  Made by `Client.load_model`; closing it lets the kernel unload the model."""
 
-    def __init__(self, runner: Runner, name: str, handle: Handle) -> None:
-        super().__init__(name, handle)
+    def __init__(self, runner: Runner, name: str, targets: tuple[Target, ...]) -> None:
+        super().__init__(name, targets)
         self._runner = runner
 
     def __enter__(self) -> Self:
@@ -126,12 +160,10 @@ class Model(ModelRequests):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Give the right to run the model back."""
-        self._handle.close()
-
     def info(self) -> ModelInfo:
         """Return what the kernel knows of the model."""
+        if isinstance(want := self._served_by, Auto):
+            return auto_info(want)
         return ModelInfo.from_plain(self._runner.ask(control_message("InspectModel", self.name)))
 
     @overload
@@ -188,11 +220,12 @@ class Model(ModelRequests):
         """Begin a conversation, whose cache is kept between turns in a context of *tokens*.
 
         The context is charged to this client's budget until the conversation is closed.  By default it is as long as
-        the model's own; 0 is none, for models that keep none.  *system* is what the model is told first, *messages*
+        the model's own; 0 is none, for models that keep none or that a router chooses.
+        *system* is what the model is told first, *messages*
         what was said earlier.  Raises `InvalidArgument` for a model that keeps no contexts or shorter ones, and
         `BudgetExceeded`.
         """
-        return Conversation(self._runner, self.name, system, messages, tokens, timeout)
+        return Conversation(self._runner, self._served_by, system, messages, tokens, timeout)
 
     @overload
     def embed(self, text: str, *, truncate: bool = False, timeout: float | None = None) -> list[float]: ...
@@ -238,10 +271,10 @@ class Model(ModelRequests):
 
     def _answer(self, request: Request, n: int | None) -> Text | list[Text]:
         if n is None:
-            return Text(done=self._runner.run(request), model=self.name)
-        return [Text(done=done, model=self.name) for done in self._runner.run_all(repeated(request, n))]
+            return self._runner.texts([request])[0]
+        return self._runner.texts(repeated(request, n))
 
     def _pieces(self, request: Request, n: int | None) -> Stream | Streams:
         if n is None:
-            return self._runner.stream(request, self.name)
-        return Streams(self._runner, repeated(request, n), self.name)
+            return self._runner.stream(request)
+        return Streams(self._runner, repeated(request, n))

@@ -17,44 +17,46 @@ import attrs
 from llmos._models import ModelInfo, control_message
 from llmos._requests import Messages, Options, Request, opening, prompt, text_request
 from llmos._stream import AsyncStream, Progress, Stream
+from llmos._targets import AUTO, Target, Tries
 from llmos._text import Text
-from llmos_kernel.api import Context
+from llmos_kernel import Handle
+from llmos_kernel.api import Auto, Context
 from llmos_kernel.api import Model as ModelRequest
 from llmos_kernel.errors import HandleRevoked, InvalidArgument, KernelError
 
 if TYPE_CHECKING:
     from llmos._running import AsyncRunner, Runner
-    from llmos_kernel import Handle, TaskHandle
+    from llmos_kernel import TaskHandle
 
 
 class _Floor:
     """What was said, who speaks now, and the right to speak: one turn after the other."""
 
-    def __init__(self, said: list[dict[str, Any]], dropped: deque[Handle]) -> None:
-        self.handle: Handle | None = None
-        """The context, or the model where no context was asked for."""
+    def __init__(self, model: str, said: list[dict[str, Any]], dropped: deque[Handle]) -> None:
+        self.handle: Handle | Auto | None = None
+        """The context, the model where no context was asked for, or what a router is asked for each turn."""
         self.closed = False
-        self._said, self._dropped = said, dropped
+        self._model, self._said, self._dropped = model, said, dropped
         self._turn: weakref.ref[_Turn] | None = None
         self._lock = threading.Lock()
 
     def __del__(self) -> None:
         # The collector may run anywhere, even where the kernel's lock is held: the runner closes the handle later.
-        if self.handle is not None and not self.closed:
+        if isinstance(self.handle, Handle) and not self.closed:
             self._dropped.append(self.handle)
 
-    def keep(self, handle: Handle) -> None:
+    def keep(self, handle: Handle | Auto) -> None:
         """Let turns run on *handle*, unless there is one already or the floor is closed: then give it back."""
-        if self.closed or self.handle is not None:
-            handle.close()
-        else:
+        if not self.closed and self.handle is None:
             self.handle = handle
+        elif isinstance(handle, Handle):
+            handle.close()
 
-    def target(self) -> Handle:
+    def target(self) -> Target:
         """Return what turns run on; raise `HandleRevoked` where it was closed before it was there."""
         if self.handle is None:
             raise HandleRevoked("the conversation is closed")
-        return self.handle
+        return Target(self._model, self.handle)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -74,7 +76,7 @@ class _Floor:
             turn = self._turn() if self._turn is not None else None
         if turn is not None:
             turn.close()
-        if self.handle is not None:
+        if isinstance(self.handle, Handle):
             self.handle.close()
 
     def claim(self, turn: _Turn) -> list[dict[str, Any]]:
@@ -131,11 +133,11 @@ class _Turn(Progress):
 class _SyncTurn(_Turn, Stream):
     """A turn, for threads."""
 
-    def __init__(self, floor: _Floor, runner: Runner, model: str, asked: str, request: Request) -> None:
+    def __init__(self, floor: _Floor, runner: Runner, asked: str, request: Request) -> None:
         self._floor, self.asked = floor, asked
         said = floor.claim(self)
         try:
-            super().__init__(runner, _filled(request, floor.target(), said), model)
+            super().__init__(runner, _filled(request, floor.target(), said))
         except BaseException:
             floor.over(self, None)
             raise
@@ -148,11 +150,11 @@ class _AsyncTurn(_Turn, AsyncStream):
     """A turn, for asyncio.  *opened* waits for the handle that it runs on."""
 
     def __init__(
-        self, floor: _Floor, runner: AsyncRunner, model: str, asked: str, request: Request,
-        opened: Callable[[], Awaitable[Handle]],
+        self, floor: _Floor, runner: AsyncRunner, asked: str, request: Request,
+        opened: Callable[[], Awaitable[Target]],
     ) -> None:  # fmt: skip
         self._floor, self.asked, self._opened = floor, asked, opened
-        super().__init__(runner, request, model)
+        super().__init__(runner, request)
 
     async def __aexit__(self, *exc: object) -> None:
         self._leave(exc[1])
@@ -162,7 +164,7 @@ class _AsyncTurn(_Turn, AsyncStream):
             return self._handle
         said = self._floor.claim(self)
         try:
-            self._request = _filled(self._request, await self._opened(), said)
+            self._tries = Tries(_filled(self._tries.request, await self._opened(), said))
             return await super()._begin()
         except BaseException:
             self._floor.over(self, None)
@@ -173,10 +175,15 @@ class _Talk:
     """What both kinds of conversation share."""
 
     def __init__(
-        self, model: str, system: str | None, earlier: Messages, tokens: int | None, dropped: deque[Handle]
+        self, model: str | Auto, system: str | None, earlier: Messages, tokens: int | None, dropped: deque[Handle]
     ) -> None:
+        """A router chooses anew for each turn, so *model* may be `Auto` only without a context."""
+        if isinstance(model, Auto) and tokens != 0:
+            expected = "0, or a model's name: a context stays on the model where it is"
+            raise InvalidArgument("a router keeps no contexts: tokens=0 converses without one", field="tokens",
+                value=tokens, expected=expected)  # fmt: skip
         self._model, self._tokens = model, tokens
-        self._floor = _Floor(opening(system, earlier), dropped)
+        self._floor = _Floor(AUTO if isinstance(model, Auto) else model, opening(system, earlier), dropped)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -204,7 +211,7 @@ class Conversation(_Talk):
     """A conversation.  Made by `Model.conversation`; closing it gives its context back."""
 
     def __init__(
-        self, runner: Runner, model: str, system: str | None, earlier: Messages, tokens: int | None,
+        self, runner: Runner, model: str | Auto, system: str | None, earlier: Messages, tokens: int | None,
         timeout: float | None,
     ) -> None:  # fmt: skip
         super().__init__(model, system, earlier, tokens, runner.dropped)
@@ -235,10 +242,12 @@ class Conversation(_Talk):
         return self._turn(text, options, stream=True)
 
     def _turn(self, text: str, options: Options, *, stream: bool) -> _SyncTurn:
-        return _SyncTurn(self._floor, self._runner, self._model, prompt(text), _blank(options, stream=stream))
+        return _SyncTurn(self._floor, self._runner, prompt(text), _blank(options, stream=stream))
 
-    def _open(self, timeout: float | None) -> Handle:
+    def _open(self, timeout: float | None) -> Handle | Auto:
         """Return a right of the conversation's own to run the model, with a context unless none was asked for."""
+        if isinstance(self._model, Auto):
+            return self._model
         model = self._runner.process.alloc(ModelRequest(self._model), timeout=timeout)
         if self._tokens == 0:
             return model
@@ -253,7 +262,7 @@ class AsyncConversation(_Talk):
     """`Conversation` for asyncio; ``async with``, or the first turn, opens its context."""
 
     def __init__(
-        self, runner: AsyncRunner, model: str, system: str | None, earlier: Messages, tokens: int | None,
+        self, runner: AsyncRunner, model: str | Auto, system: str | None, earlier: Messages, tokens: int | None,
         timeout: float | None,
     ) -> None:  # fmt: skip
         super().__init__(model, system, earlier, tokens, runner.dropped)
@@ -281,15 +290,17 @@ class AsyncConversation(_Talk):
 
     def _turn(self, text: str, options: Options, *, stream: bool) -> _AsyncTurn:
         request = _blank(options, stream=stream)
-        return _AsyncTurn(self._floor, self._runner, self._model, prompt(text), request, self._opened)
+        return _AsyncTurn(self._floor, self._runner, prompt(text), request, self._opened)
 
-    async def _opened(self) -> Handle:
-        """Return the handle that turns run on, opened when it is first needed."""
+    async def _opened(self) -> Target:
+        """Return what turns run on, opened when it is first needed."""
         if self._floor.handle is None:
             self._floor.keep(await self._open())
         return self._floor.target()
 
-    async def _open(self) -> Handle:
+    async def _open(self) -> Handle | Auto:
+        if isinstance(self._model, Auto):
+            return self._model
         process, timeout = self._runner.process, self._timeout
         model = await process.alloc(ModelRequest(self._model), timeout=timeout)
         if self._tokens == 0:
@@ -303,8 +314,8 @@ class AsyncConversation(_Talk):
 
 def _blank(options: Options, *, stream: bool) -> Request:
     """Return the request of a turn, in which target and input are missing."""
-    return text_request(None, "chat", None, options, stream=stream)
+    return text_request("chat", None, options, stream=stream)
 
 
-def _filled(request: Request, target: Handle, said: list[dict[str, Any]]) -> Request:
-    return attrs.evolve(request, task=attrs.evolve(request.task, target=target, input=said))
+def _filled(request: Request, target: Target, said: list[dict[str, Any]]) -> Request:
+    return attrs.evolve(request, task=attrs.evolve(request.task, input=said)).aimed((target,))

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from llmos._serving import Serving
 from llmos_kernel.errors import InvalidArgument, KernelStopped, PluginMissing
 
 if TYPE_CHECKING:
+    from llmos._settings import Settings
     from llmos_kernel import Kernel, KernelConfig
 
 DRAIN = 5.0
@@ -32,6 +34,7 @@ class Lease:
     kernel: Kernel
     owned: bool
     """Whether the kernel is the default one, which ends with its last lease."""
+    serving: Serving = attrs.field(factory=Serving)
 
     def release(self) -> None:
         """Give the share back; the last one stops the default kernel."""
@@ -46,11 +49,12 @@ class _Default:
 
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     kernel: Kernel | None = None
-    config: KernelConfig | None = None
+    config: KernelConfig | Settings | None = None
     plugins: tuple[object, ...] = ()
     leases: int = 0
+    serving: Serving = attrs.field(factory=Serving)
 
-    def lease(self, config: KernelConfig | None, plugins: tuple[object, ...]) -> Lease:
+    def lease(self, config: KernelConfig | Settings | None, plugins: tuple[object, ...]) -> Lease:
         with self.lock:
             kernel = self.kernel
             if kernel is None:
@@ -68,15 +72,19 @@ class _Default:
                 )
                 raise InvalidArgument(message, field="config", value="other settings", expected="the same settings")
             self.leases += 1
-            return Lease(kernel, owned=True)
+            return Lease(kernel, owned=True, serving=self.serving)
 
-    def _start(self, config: KernelConfig | None, plugins: tuple[object, ...]) -> Kernel:
-        from llmos._settings import load_settings  # noqa: PLC0415 - the same
+    def _start(self, config: KernelConfig | Settings | None, plugins: tuple[object, ...]) -> Kernel:
+        from llmos._settings import Settings, load_settings, routed  # noqa: PLC0415 - the same
         from llmos_kernel import Kernel  # noqa: PLC0415 - only who starts a kernel needs all of it
 
-        settings = load_settings() if config is None else None
-        config = settings.kernel if settings else config
-        kernel = Kernel(config, plugins=(*plugins, *(settings.pipelines if settings else ())))
+        config = load_settings() if config is None else config
+        if isinstance(config, Settings):
+            pipelines = (attrs.evolve(one, plugins=plugins) for one in config.pipelines)
+            given, self.serving = (*plugins, *pipelines), config.serving
+            kernel = Kernel(routed(config.kernel, given), plugins=given)
+        else:
+            kernel, self.serving = Kernel(config, plugins=plugins), Serving()
         kernel.start()
         self.kernel, self.config, self.plugins = kernel, config, plugins
         atexit.register(self.stop, drain=0.0, timeout=AT_EXIT)
@@ -116,7 +124,7 @@ if hasattr(os, "register_at_fork"):
 def lease_kernel(
     address: str | None,
     kernel: Kernel | None,
-    config: KernelConfig | None,
+    config: KernelConfig | Settings | None,
     plugins: Iterable[object] = (),
     token: str | None = None,
 ) -> Lease:

@@ -12,6 +12,7 @@ from llmos._text import outcome
 from llmos_kernel.errors import DeadlineExceeded, NotFound
 
 if TYPE_CHECKING:
+    from llmos._settings import Settings
     from llmos_kernel import Kernel, KernelConfig, TaskHandle
 
 
@@ -19,8 +20,9 @@ class LLMOS:
     """An operating system for language models, in this process.  It takes the arguments of `Client`."""
 
     def __init__(
-        self, *, kernel: Kernel | None = None, config: KernelConfig | None = None, plugins: Iterable[object] = ()
-    ) -> None:
+        self, *, kernel: Kernel | None = None, config: KernelConfig | Settings | None = None,
+        plugins: Iterable[object] = (),
+    ) -> None:  # fmt: skip
         self.client = Client(kernel=kernel, config=config, plugins=plugins)
         self._submitted: deque[TaskHandle] = deque()
 

@@ -6,18 +6,17 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from llmos._requests import (
     Messages, Options, Request, encoder_input, messages, plain_request, prompt, text_request,
 )  # fmt: skip
+from llmos._targets import AUTO, Target
+from llmos_kernel.api import Auto
 from llmos_kernel.contracts import ModelSpec
-from llmos_kernel.errors import InvalidArgument, ModelUnavailable
-
-if TYPE_CHECKING:
-    from llmos_kernel import Handle
+from llmos_kernel.errors import InvalidArgument, KernelError, ModelUnavailable
 
 MANIFEST = "llmos.json"
 """The file that makes a folder a model folder."""
@@ -88,30 +87,70 @@ class ModelInfo:
 
 
 class ModelRequests:
-    """What the two kinds of model share: their name, their handle, and how arguments become requests."""
+    """What the two kinds of model share: their name, what their tasks run on, and how arguments become requests."""
 
-    def __init__(self, name: str, handle: Handle) -> None:
-        self.name, self._handle = name, handle
+    def __init__(self, name: str, targets: tuple[Target, ...]) -> None:
+        self.name, self._targets = name, targets
+
+    def close(self) -> None:
+        """Give the right to run the model back."""
+        for target in self._targets:
+            if not isinstance(target.what, str | Auto):
+                target.what.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
+    @property
+    def _served_by(self) -> str | Auto:
+        """The model's name, or what a router chooses by."""
+        return any_model(self._targets[0].what) or self.name
+
     def _generate(self, text: str, options: Options, *, stream: bool = False) -> Request:
-        return text_request(self._handle, "generate", prompt(text), options, stream=stream)
+        return text_request("generate", prompt(text), options, stream=stream).aimed(self._targets)
 
     def _chat(self, value: str | Messages, system: str | None, options: Options, *, stream: bool = False) -> Request:
-        return text_request(self._handle, "chat", messages(value, system), options, stream=stream)
+        return text_request("chat", messages(value, system), options, stream=stream).aimed(self._targets)
 
     def _encode(self, kind: str, text: str | Sequence[Any], truncate: bool, timeout: float | None) -> list[Request]:
         texts = [text] if isinstance(text, str) else text
         params = {"truncate": True} if truncate else {}
-        return [plain_request(self._handle, kind, encoder_input(item), timeout, params) for item in texts]
+        plain = [plain_request(kind, encoder_input(item), timeout, params) for item in texts]
+        return [request.aimed(self._targets) for request in plain]
 
     def _tokenize(self, text: str, timeout: float | None) -> Request:
-        return plain_request(self._handle, "tokenize", prompt(text), timeout)
+        return plain_request("tokenize", prompt(text), timeout).aimed(self._targets)
 
     def _detokenize(self, tokens: Sequence[int], timeout: float | None) -> Request:
-        return plain_request(self._handle, "detokenize", list(tokens), timeout)
+        return plain_request("detokenize", list(tokens), timeout).aimed(self._targets)
+
+
+def any_model(name: object) -> Auto | None:
+    """Return what a router chooses by where *name* is no model's name: `Auto`, or the word ``auto``."""
+    return Auto() if name == AUTO else name if isinstance(name, Auto) else None
+
+
+def check_fallbacks(value: object) -> Sequence[str | Auto]:
+    """Return *value* if it is a list of names; a string would be a list of letters."""
+    names = [] if isinstance(value, str) or not isinstance(value, Sequence) else value
+    if names is not value or not all(isinstance(one, str | Auto) for one in names):
+        raise InvalidArgument.of("fallbacks", value, "a list of models' names")
+    return names
+
+
+def auto_info(want: Auto) -> ModelInfo:
+    """Return what can be said of a model that a router chooses anew for each task."""
+    return ModelInfo(
+        name=AUTO, languages=want.languages, capabilities=want.capabilities, context=want.context,
+        description="any model that will do: a router chooses one for each task",
+    )  # fmt: skip
+
+
+def warn_of_fallback(name: str, error: KernelError) -> None:
+    """Say that *name* could not be loaded, where others stand in for it."""
+    import logging  # noqa: PLC0415 - only where something is said
+
+    logging.getLogger("llmos").warning("llmos: %s could not be loaded, its fallbacks stand in: %s", name, error)
 
 
 def control_message(name: str, *args: Any, **fields: Any) -> object:  # noqa: ANN401 - the message's fields

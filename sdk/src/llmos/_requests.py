@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 import attrs
 
+from llmos._targets import Target
 from llmos_kernel.api import Task, check_number, check_type
 from llmos_kernel.errors import InvalidArgument
 
@@ -65,14 +66,21 @@ _TASK_FIELDS = ("pre", "post", "priority", "deadline")
 
 @attrs.frozen
 class Request:
-    """A task, and how long its caller waits."""
+    """A task, how long its caller waits, and on what it may run."""
 
     task: Task
     timeout: float | None = None
+    targets: tuple[Target, ...] = ()
+    """In the order in which they are tried; the task's target is the first of them."""
+
+    def aimed(self, targets: tuple[Target, ...]) -> Request:
+        """Return the request for *targets*."""
+        task = attrs.evolve(self.task, target=targets[0].aimed(self.task.input))
+        return attrs.evolve(self, task=task, targets=targets)
 
 
-def text_request(target: object, kind: str, input: object, options: Mapping[str, Any], *, stream: bool) -> Request:
-    """Return the request for a ``generate`` or ``chat`` task on *target*."""
+def text_request(kind: str, input: object, options: Mapping[str, Any], *, stream: bool) -> Request:
+    """Return the request for a ``generate`` or ``chat`` task, not aimed yet."""
     given = {key: value for key, value in options.items() if value is not None}
     timeout = given.pop("timeout", None)
     if timeout is not None:
@@ -84,7 +92,7 @@ def text_request(target: object, kind: str, input: object, options: Mapping[str,
     extra = given.pop("params", {})
     check_type("params", extra, Mapping, "a mapping of parameters")
     params = _one_length({**given, **extra})
-    return Request(Task(kind, target, input, params=params, stream=stream, **fields), timeout)
+    return Request(Task(kind, None, input, params=params, stream=stream, **fields), timeout)
 
 
 def _one_length(params: dict[str, Any]) -> dict[str, Any]:
@@ -147,11 +155,9 @@ def encoder_input(value: object) -> str | list[str]:
     return prompt(value)
 
 
-def plain_request(
-    target: object, kind: str, input: object, timeout: float | None, params: Mapping[str, Any] | None = None
-) -> Request:
-    """Return the request for a task without text for an answer: ``embed``, ``classify``, ``tokenize``, ..."""
-    return Request(Task(kind, target, input, params=params or {}), timeout)
+def plain_request(kind: str, input: object, timeout: float | None, params: Mapping[str, Any] | None = None) -> Request:
+    """Return the request for a task without text for an answer (``embed``, ``tokenize``, ...), not aimed yet."""
+    return Request(Task(kind, None, input, params=params or {}), timeout)
 
 
 def call_request(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from llmos._calls import call, call_async
+from llmos._models import control_message
 from llmos._requests import Request
 from llmos._stream import AsyncStream, Stream
-from llmos._text import outcome
+from llmos._targets import Tries
+from llmos._text import Text, outcome
 from llmos_kernel.api import Done
+from llmos_kernel.errors import KernelError
 
 if TYPE_CHECKING:
     from llmos_kernel import Handle, Process, TaskHandle
@@ -56,20 +59,49 @@ class Runner(_Dropped):
         """Wait for the end of a task; after `DeadlineExceeded` of this wait it goes on."""
         return outcome(self.process.recv(handle, timeout=timeout).body)
 
+    def begin(self, tries: Tries) -> TaskHandle:
+        """Have the task accepted on the first of its targets that takes it."""
+        while True:
+            try:
+                handle = self.schedule(tries.request)
+            except KernelError as error:
+                if not tries.again(error):
+                    raise tries.last(error)  # noqa: B904 - it has its cause
+            else:
+                if tries.routed:
+                    with suppress(KernelError):  # it has ended, or who runs tasks may not look at them
+                        tries.served_by(self.ask(control_message("InspectTask", handle.id))["model"])
+                return handle
+
     def run(self, request: Request) -> Done:
         """Run one request."""
-        with self.schedule(request) as handle:
-            return self.wait(handle, request.timeout)
+        return self.run_all([request])[0]
 
     def run_all(self, requests: Iterable[Request]) -> list[Done]:
         """Run requests side by side; an error cancels the others."""
-        with ExitStack() as tasks:
-            handles = [(tasks.enter_context(self.schedule(request)), request.timeout) for request in requests]
-            return [self.wait(handle, timeout) for handle, timeout in handles]
+        return [done for done, _ in self._run(requests)]
 
-    def stream(self, request: Request, model: str) -> Stream:
+    def texts(self, requests: Iterable[Request]) -> list[Text]:
+        """Run requests side by side and return what was answered, and by which model."""
+        return [Text(done=done, model=model) for done, model in self._run(requests)]
+
+    def _run(self, requests: Iterable[Request]) -> list[tuple[Done, str]]:
+        with ExitStack() as tasks:
+            begun = [(tries, tasks.enter_context(self.begin(tries))) for tries in map(Tries, requests)]
+            return [(self._end(tries, handle, tasks), tries.name) for tries, handle in begun]
+
+    def _end(self, tries: Tries, handle: TaskHandle, tasks: ExitStack) -> Done:
+        while True:
+            try:
+                return self.wait(handle, tries.request.timeout)
+            except KernelError as error:
+                if not tries.again(error):
+                    raise tries.last(error)  # noqa: B904 - it has its cause
+            handle = tasks.enter_context(self.begin(tries))
+
+    def stream(self, request: Request) -> Stream:
         """Begin a streaming request."""
-        return Stream(self, request, model)
+        return Stream(self, request)
 
 
 class AsyncRunner(_Dropped):
@@ -98,17 +130,46 @@ class AsyncRunner(_Dropped):
         """Wait for the end of a task; after `DeadlineExceeded` of this wait it goes on."""
         return outcome((await self.process.recv(handle, timeout=timeout)).body)
 
+    async def begin(self, tries: Tries) -> TaskHandle:
+        """Have the task accepted on the first of its targets that takes it."""
+        while True:
+            try:
+                handle = await self.schedule(tries.request)
+            except KernelError as error:
+                if not tries.again(error):
+                    raise tries.last(error)  # noqa: B904 - it has its cause
+            else:
+                if tries.routed:
+                    with suppress(KernelError):  # it has ended, or who runs tasks may not look at them
+                        tries.served_by((await self.ask(control_message("InspectTask", handle.id)))["model"])
+                return handle
+
     async def run(self, request: Request) -> Done:
         """Run one request."""
-        with await self.schedule(request) as handle:
-            return await self.wait(handle, request.timeout)
+        return (await self.run_all([request]))[0]
 
     async def run_all(self, requests: Iterable[Request]) -> list[Done]:
         """Run requests side by side; an error cancels the others."""
-        with ExitStack() as tasks:
-            handles = [(tasks.enter_context(await self.schedule(request)), request.timeout) for request in requests]
-            return [await self.wait(handle, timeout) for handle, timeout in handles]
+        return [done for done, _ in await self._run(requests)]
 
-    def stream(self, request: Request, model: str) -> AsyncStream:
+    async def texts(self, requests: Iterable[Request]) -> list[Text]:
+        """Run requests side by side and return what was answered, and by which model."""
+        return [Text(done=done, model=model) for done, model in await self._run(requests)]
+
+    async def _run(self, requests: Iterable[Request]) -> list[tuple[Done, str]]:
+        with ExitStack() as tasks:
+            begun = [(tries, tasks.enter_context(await self.begin(tries))) for tries in map(Tries, requests)]
+            return [(await self._end(tries, handle, tasks), tries.name) for tries, handle in begun]
+
+    async def _end(self, tries: Tries, handle: TaskHandle, tasks: ExitStack) -> Done:
+        while True:
+            try:
+                return await self.wait(handle, tries.request.timeout)
+            except KernelError as error:
+                if not tries.again(error):
+                    raise tries.last(error)  # noqa: B904 - it has its cause
+            handle = tasks.enter_context(await self.begin(tries))
+
+    def stream(self, request: Request) -> AsyncStream:
         """Prepare a streaming request."""
-        return AsyncStream(self, request, model)
+        return AsyncStream(self, request)

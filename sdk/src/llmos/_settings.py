@@ -1,9 +1,9 @@
 """Settings: ``llmos.toml``, then ``LLMOS_*`` in the environment, then arguments; each overrides the one before.
 
 The file is the first of: the one that the caller names, ``$LLMOS_CONFIG``, ``./llmos.toml``,
-``$XDG_CONFIG_HOME/llmos/llmos.toml``.  Its keys are the fields of `KernelConfig`, ``model``: the model that
-commands use when none is named, and ``pipelines``: lists of processors by name.  What ``llmos models add`` and
-``llmos models alias`` keep is in ``$LLMOS_HOME``.
+``$XDG_CONFIG_HOME/llmos/llmos.toml``.  Its keys are the fields of `KernelConfig` and of `Serving`, ``model``: the
+model that commands use when none is named, and ``pipelines``: lists of processors by name.  What ``llmos models add``
+and ``llmos models alias`` keep is in ``$LLMOS_HOME``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from llmos import _reading as reading
 from llmos._library import Library
 from llmos._pipelines import Pipeline, read_steps
 from llmos._secrets import Secret
+from llmos._serving import Serving
 from llmos_kernel.config import KernelConfig
 from llmos_kernel.errors import ConfigError, InvalidArgument
 
 FILE = "llmos.toml"
 DEFAULT_MODEL = "tiny"
+ROUTER = "auto"
+"""The router that is used where the settings name none."""
 PREFIX = "LLMOS_"
 _PLUGINS = ("*",)
 FREE_PREFIX = "LLMOS_X_"
@@ -44,6 +47,7 @@ class Settings:
     """Everything that a user may set."""
 
     kernel: KernelConfig
+    serving: Serving = attrs.field(factory=Serving)
     model: str = DEFAULT_MODEL
     """The model that commands use when none is named."""
     home: Path
@@ -79,15 +83,24 @@ def load_settings(
     values["blocked"] = (*values.get("blocked", ()), *library.blocked())
     values["aliases"] = library.aliases() | values.get("aliases", {})
     model, pipelines = values.pop("model", DEFAULT_MODEL), values.pop("pipelines", {})
+    mine = {key: values.pop(key) for key in attrs.fields_dict(Serving) if key in values}
     try:
-        kernel = KernelConfig(**values)
+        kernel, serving = KernelConfig(**values), Serving(**mine)
     except InvalidArgument as error:
         key = str(error.fields.get("field", ""))
         raise _config_error(error, sources.get(key.partition(".")[0], path or "the settings")) from error
     made = tuple(Pipeline(name, steps, kernel) for name, steps in pipelines.items())
     return Settings(
-        kernel=kernel, model=model, home=home, file=str(path or ""), sources=sources, pipelines=made
+        kernel=kernel, serving=serving, model=model, home=home, file=str(path or ""), sources=sources, pipelines=made
     )  # fmt: skip
+
+
+def routed(kernel: KernelConfig, plugins: tuple[object, ...] = ()) -> KernelConfig:
+    """Return *kernel* with the router that is used where the settings name none, if it is installed."""
+    from llmos_kernel.plugins import Plugins  # noqa: PLC0415 - only who starts a kernel needs it
+
+    offered = kernel.router is None and ROUTER in Plugins(kernel, plugins).names("router")
+    return attrs.evolve(kernel, router=ROUTER) if offered else kernel
 
 
 def default_settings() -> Settings:
@@ -174,6 +187,7 @@ def _readers(folder: Path) -> dict[str, reading.Reader]:
         "devices": reading.read_table(whole), "budget": reading.read_budget, "timeout": number,
         "stall_timeout": number, "plugin_timeout": number, "workers": whole, "call_rows": whole, "model": text,
         "pipelines": reading.read_table(read_steps),
+        "fallbacks": reading.read_table(names),
     }  # fmt: skip
 
 

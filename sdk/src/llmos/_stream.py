@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from llmos._targets import Tries
 from llmos._text import Piece, Text, outcome
-from llmos_kernel.api import Chunk
+from llmos_kernel.api import Chunk, Failed
 from llmos_kernel.errors import KernelError, PortClosed
 
 if TYPE_CHECKING:
@@ -20,8 +23,8 @@ class Progress:
 
     _handle: TaskHandle | None = None
 
-    def __init__(self, model: str, timeout: float | None, dropped: deque[Handle]) -> None:
-        self._model, self._timeout, self._dropped = model, timeout, dropped
+    def __init__(self, request: Request, dropped: deque[Handle]) -> None:
+        self._tries, self._dropped = Tries(request), dropped
         self._parts: list[str] = []
         self._text: Text | None = None
         self._error: KernelError | None = None
@@ -44,13 +47,27 @@ class Progress:
             self._parts.append(piece)
             return piece
         try:
-            self._text = Text(done=outcome(event), model=self._model)
+            self._text = Text(done=outcome(event), model=self._tries.name)
         except KernelError as error:
-            self._error = error
-            raise
+            self._error = self._tries.last(error)
+            raise self._error  # noqa: B904 - it has its cause
         finally:
             self.close()
         return None
+
+    def _again(self, event: Any) -> bool:  # noqa: ANN401
+        """Return whether *event* is a failure before the first piece, after which another model is tried."""
+        return isinstance(event, Failed) and not self._parts and self._tries.again(event.error)
+
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
+        """Where no other model can be tried either, that is the end."""
+        try:
+            yield
+        except KernelError as error:
+            self._error = error
+            self.close()
+            raise
 
     def close(self) -> None:
         """Cancel the task unless it has ended; what was read stays in `text_so_far`."""
@@ -73,10 +90,10 @@ class Stream(Progress):
     A context manager: leaving it, or `close`, cancels the task if it has not ended.
     """
 
-    def __init__(self, runner: Runner, request: Request, model: str) -> None:
-        super().__init__(model, request.timeout, runner.dropped)
+    def __init__(self, runner: Runner, request: Request) -> None:
+        super().__init__(request, runner.dropped)
         self._runner = runner
-        self._handle = self._task = runner.schedule(request)
+        self._handle = self._task = runner.begin(self._tries)
 
     def __iter__(self) -> Self:
         return self
@@ -84,10 +101,16 @@ class Stream(Progress):
     def __next__(self) -> Piece:
         if self._closed:
             raise StopIteration
-        piece = self._take(self._runner.process.recv(self._task, timeout=self._timeout).body)
+        while self._again(event := self._recv()):
+            with self._trying():
+                self._handle = self._task = self._runner.begin(self._tries)
+        piece = self._take(event)
         if piece is None:
             raise StopIteration
         return piece
+
+    def _recv(self) -> Any:  # noqa: ANN401
+        return self._runner.process.recv(self._task, timeout=self._tries.request.timeout).body
 
     def __enter__(self) -> Self:
         return self
@@ -105,9 +128,9 @@ class Stream(Progress):
 class AsyncStream(Progress):
     """`Stream` for asyncio: ``async for``, ``async with``, ``await stream.result()``; the first of them begins it."""
 
-    def __init__(self, runner: AsyncRunner, request: Request, model: str) -> None:
-        super().__init__(model, request.timeout, runner.dropped)
-        self._runner, self._request = runner, request
+    def __init__(self, runner: AsyncRunner, request: Request) -> None:
+        super().__init__(request, runner.dropped)
+        self._runner = runner
 
     def __aiter__(self) -> Self:
         return self
@@ -115,11 +138,18 @@ class AsyncStream(Progress):
     async def __anext__(self) -> Piece:
         if self._closed:
             raise StopAsyncIteration
-        handle = await self._begin()
-        piece = self._take((await self._runner.process.recv(handle, timeout=self._timeout)).body)
+        while self._again(event := await self._recv()):
+            self._handle = None
+            with self._trying():
+                await self._begin()
+        piece = self._take(event)
         if piece is None:
             raise StopAsyncIteration
         return piece
+
+    async def _recv(self) -> Any:  # noqa: ANN401
+        handle = await self._begin()
+        return (await self._runner.process.recv(handle, timeout=self._tries.request.timeout)).body
 
     async def __aenter__(self) -> Self:
         await self._begin()
@@ -136,7 +166,7 @@ class AsyncStream(Progress):
 
     async def _begin(self) -> TaskHandle:
         if self._handle is None:
-            self._handle = await self._runner.schedule(self._request)
+            self._handle = await self._runner.begin(self._tries)
             if self._closed:  # meanwhile
                 self._handle.close()
         return self._handle

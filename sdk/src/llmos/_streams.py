@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from llmos._targets import Tries
 from llmos._text import Piece, Text, outcome
-from llmos_kernel.api import Chunk
+from llmos_kernel.api import Chunk, Failed
 from llmos_kernel.errors import DeadlineExceeded, KernelError, PortClosed
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 class _Answers:
     """How far the answers are: what arrived, and how each ended."""
 
-    def __init__(self, requests: Sequence[Request], model: str, dropped: deque[Handle]) -> None:
-        self._model, self._dropped, self._timeout = model, dropped, requests[0].timeout
+    def __init__(self, requests: Sequence[Request], dropped: deque[Handle]) -> None:
+        self._tries, self._dropped = [Tries(request) for request in requests], dropped
         self._handles: list[TaskHandle] = []
         self._parts: list[list[str]] = [[] for _ in requests]
         self._texts: list[Text | None] = [None] * len(requests)
@@ -72,14 +74,28 @@ class _Answers:
         try:
             if isinstance(event, KernelError):
                 raise event
-            self._texts[index] = Text(done=outcome(event), model=self._model)
+            self._texts[index] = Text(done=outcome(event), model=self._tries[index].name)
+        except KernelError as error:
+            self._error = self._tries[index].last(error)
+            self.close()
+            raise self._error  # noqa: B904 - it has its cause
+        if not self._live:
+            self.close()
+        return None
+
+    def _again(self, index: int, event: Any) -> bool:  # noqa: ANN401
+        """Return whether *event* is a failure before an answer's first piece, after which another model is tried."""
+        return isinstance(event, Failed) and not self._parts[index] and self._tries[index].again(event.error)
+
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
+        """Where no other model can be tried either, that is the end."""
+        try:
+            yield
         except KernelError as error:
             self._error = error
             self.close()
             raise
-        if not self._live:
-            self.close()
-        return None
 
     def _settled(self) -> list[Text] | None:
         """Return the whole answers, or None while there is more; raise if they will never be whole."""
@@ -122,20 +138,25 @@ class Streams(_Answers):
     tasks that have not ended.  An answer that fails ends all of them.
     """
 
-    def __init__(self, runner: Runner, requests: Sequence[Request], model: str) -> None:
-        super().__init__(requests, model, runner.dropped)
+    def __init__(self, runner: Runner, requests: Sequence[Request]) -> None:
+        super().__init__(requests, runner.dropped)
+        self._runner = runner
         self._readers: list[threading.Thread] = []
         self._mail = _Mail()
         try:
-            for index, request in enumerate(requests):
-                self._handles.append(runner.schedule(request))
-                arguments = (runner.process, self._handles[index], index, self._timeout)
-                reader = threading.Thread(target=self._mail.read, args=arguments, name="llmos-stream", daemon=True)
-                reader.start()
-                self._readers.append(reader)
+            for index, tries in enumerate(self._tries):
+                self._handles.append(runner.begin(tries))
+                self._read(index)
         except BaseException:
             self.close()
             raise
+
+    def _read(self, index: int) -> None:
+        """Let a thread read what the task of an answer has to say."""
+        arguments = (self._runner.process, self._handles[index], index, self._tries[index].request.timeout)
+        reader = threading.Thread(target=self._mail.read, args=arguments, name="llmos-stream", daemon=True)
+        reader.start()
+        self._readers.append(reader)
 
     def __iter__(self) -> Self:
         return self
@@ -146,6 +167,10 @@ class Streams(_Answers):
             if isinstance(event, DeadlineExceeded):
                 if index == self._live[0] and self._mail.events.empty():  # all readers say the same
                     raise event
+            elif self._again(index, event):
+                with self._trying():
+                    self._handles[index] = self._runner.begin(self._tries[index])
+                self._read(index)
             elif (piece := self._take(index, event)) is not None:
                 return piece
         raise StopIteration
@@ -172,9 +197,9 @@ class Streams(_Answers):
 class AsyncStreams(_Answers):
     """`Streams` for asyncio; the first use begins the tasks."""
 
-    def __init__(self, runner: AsyncRunner, requests: Sequence[Request], model: str) -> None:
-        super().__init__(requests, model, runner.dropped)
-        self._runner, self._requests = runner, requests
+    def __init__(self, runner: AsyncRunner, requests: Sequence[Request]) -> None:
+        super().__init__(requests, runner.dropped)
+        self._runner = runner
         self._count = 0
         """Events that were taken."""
         self._readers: dict[asyncio.Task[Any], tuple[int, int]] = {}
@@ -187,7 +212,7 @@ class AsyncStreams(_Answers):
         await self._begin()
         while not self._closed:
             for reader in await self._heard():
-                if reader in self._readers and (piece := self._read(reader)) is not None:
+                if reader in self._readers and (piece := await self._read(reader)) is not None:
                     return piece
         raise StopAsyncIteration
 
@@ -214,8 +239,8 @@ class AsyncStreams(_Answers):
         if self._handles or self._closed:
             return
         try:
-            for request in self._requests:
-                self._handles.append(await self._runner.schedule(request))
+            for tries in self._tries:
+                self._handles.append(await self._runner.begin(tries))
         except BaseException:
             self.close()
             raise
@@ -227,13 +252,14 @@ class AsyncStreams(_Answers):
         reading = {index for index, _ in self._readers.values()}
         for index in self._live:
             if index not in reading:
-                reader = asyncio.ensure_future(self._runner.process.recv(self._handles[index], timeout=self._timeout))
+                timeout = self._tries[index].request.timeout
+                reader = asyncio.ensure_future(self._runner.process.recv(self._handles[index], timeout=timeout))
                 reader.add_done_callback(_noticed)
                 self._readers[reader] = index, self._count
         done, _ = await asyncio.wait(self._readers, return_when=asyncio.FIRST_COMPLETED)
         return [reader for reader in sorted(self._readers, key=self._readers.__getitem__) if reader in done]
 
-    def _read(self, reader: asyncio.Task[Any]) -> Piece | None:
+    async def _read(self, reader: asyncio.Task[Any]) -> Piece | None:
         """Take what *reader* has; the time of one that waited in vain counts only if no other task had an event."""
         index, before = self._readers.pop(reader)
         error = reader.exception()
@@ -242,7 +268,12 @@ class AsyncStreams(_Answers):
                 raise error
             return None
         self._count += 1
-        return self._take(index, reader.result().body if error is None else error)
+        event = reader.result().body if error is None else error
+        if not self._again(index, event):
+            return self._take(index, event)
+        with self._trying():
+            self._handles[index] = await self._runner.begin(self._tries[index])
+        return None
 
 
 def _noticed(reader: asyncio.Task[Any]) -> None:

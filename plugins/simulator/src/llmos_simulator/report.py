@@ -42,7 +42,7 @@ class Times:
     p95: float | None = None
     p99: float | None = None
     most: float | None = None
-    quantiles: tuple[float, ...] = attrs.field(default=(), repr=False)
+    quantiles: tuple[float, ...] = attrs.field(default=(), converter=tuple, repr=False)
     """The quantiles of 0, 1/`POINTS`, ... 1."""
 
     @classmethod
@@ -110,6 +110,17 @@ class Report:
     def plain(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
         return attrs.asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Report:
+        """Return the report that `plain` wrote, whether or not it was JSON meanwhile."""
+        everybody, tenants = _service(values["all"]), tuple(map(_service, values["tenants"]))
+        return cls(**{**values, "all": everybody, "tenants": tenants})
+
+
+def _service(values: Mapping[str, Any]) -> Service:
+    times = {name: Times(**values[name]) for name in ("wait", "first", "total")}
+    return Service(**{**values, **times})
 
 
 @attrs.define(eq=False)

@@ -49,9 +49,7 @@ def find_workload(name: str) -> Workload:
     if name in PRESETS:
         return parse_workload(preset_text(name), f"preset {name}", Path(), name)
     if not path.is_file():
-        near = get_close_matches(name, PRESETS)
-        message = f"there is no workload {name!r}: neither a file nor one of {', '.join(PRESETS)}"
-        raise NotFound(message, field="workload", value=name, nearest=near)
+        raise _unknown(name, f"neither a file nor one of {', '.join(PRESETS)}")
     if path.suffix.lower() == ".csv":
         return Workload(name=path.name, trace=path)
     return read_workload(path)
@@ -72,7 +70,9 @@ def read_workload(path: Path) -> Workload:
 
 
 def preset_text(name: str) -> str:
-    """Return the text of the preset *name*, to begin an own workload with."""
+    """Return the text of the preset *name*, to begin an own workload with; raise `NotFound` with the nearest."""
+    if name not in PRESETS:
+        raise _unknown(name, f"the presets are {', '.join(PRESETS)}")
     return (resources.files("llmos_simulator") / "presets" / f"{name}.toml").read_text("utf-8")
 
 
@@ -129,6 +129,11 @@ def _table(value: object, key: str, source: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise _wrong(source, key, value, "a table")
     return value
+
+
+def _unknown(name: str, why: str) -> NotFound:
+    message = f"there is no workload {name!r}: {why}"
+    return NotFound(message, field="workload", value=name, nearest=get_close_matches(name, PRESETS))
 
 
 def _wrong(source: str, field: str, value: object, expected: str) -> ConfigError:

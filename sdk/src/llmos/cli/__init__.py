@@ -140,6 +140,7 @@ def _common_option(*names: str, **how: Any) -> Callable[[_F], _F]:  # noqa: ANN4
 @_common_option("--config", metavar="FILE", help="Read the settings from FILE.")
 @_common_option("--no-plugin", "blocked", multiple=True, metavar="NAME", help="Do as if it were not installed.")
 @_common_option("--scheduler", metavar="NAME", help="Schedule by this policy.  [default: fifo]")
+@_common_option("--router", metavar="NAME", help="Choose models for -m auto by this rule.  [default: auto]")
 @_common_option("--traceback", is_flag=True, help="Show where in the code an error arose.")
 @click.pass_context
 def cli(ctx: click.Context) -> None:

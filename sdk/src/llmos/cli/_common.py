@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from llmos import Client, Pipeline, Settings
+    from llmos import Client, Settings
     from llmos_kernel.plugins import Plugins
 
 
@@ -21,6 +21,7 @@ class Common:
         self.config: str | None = None
         self.blocked: tuple[str, ...] = ()
         self.scheduler: str | None = None
+        self.router: str | None = None
         self.traceback = False
         self.json = False
         """Whether a program reads the output."""
@@ -32,7 +33,8 @@ class Common:
 
         if self._settings is None:
             blocked = list(self.blocked) or None
-            self._settings = load_settings(self.config, blocked=blocked, scheduler=self.scheduler)
+            scheduler, router = self.scheduler, self.router
+            self._settings = load_settings(self.config, blocked=blocked, scheduler=scheduler, router=router)
         return self._settings
 
     def installed(self) -> Plugins:
@@ -41,17 +43,11 @@ class Common:
 
         return Plugins(self.settings().kernel, self.plugins)
 
-    def pipelines(self) -> tuple[Pipeline, ...]:
-        """Return the pipelines of the settings, which find the plugin objects as well."""
-        import attrs  # noqa: PLC0415 - the same
-
-        return tuple(attrs.evolve(one, plugins=self.plugins) for one in self.settings().pipelines)
-
     def client(self) -> Client:
         """Return a client of a kernel in this process."""
         from llmos import Client  # noqa: PLC0415 - the same
 
-        return Client(config=self.settings().kernel, plugins=(*self.plugins, *self.pipelines()))
+        return Client(config=self.settings(), plugins=self.plugins)
 
 
 pass_common = click.make_pass_decorator(Common, ensure=True)

@@ -62,7 +62,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
 
 def model_option(command: Any) -> Any:  # noqa: ANN401 - click's decorators are untyped this way
     """Add ``--model``."""
-    text = "A model's name, an alias, or a model folder."
+    text = "A model's name, an alias, a model folder, or auto for any that will do."
     return click.option("-m", "--model", metavar="NAME", help=text)(command)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import click
 
+from llmos._targets import AUTO
 from llmos._secrets import without_secrets
 from llmos._settings import FILE, Settings
 from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json
@@ -137,7 +138,12 @@ def _model_problems(common: Common) -> Iterator[tuple[str, str]]:
     for alias, name in settings.kernel.aliases.items():
         if name not in names:
             yield f"aliases.{alias}", f"there is no model {name!r}{nearest(name, names)}"
-    if settings.model not in (*names, *settings.kernel.aliases) and not Path(settings.model).is_dir():
+    known = (*names, *settings.kernel.aliases, AUTO)
+    for name, chain in settings.serving.fallbacks.items():
+        for one in (name, *chain):
+            if one not in known:
+                yield f"fallbacks.{name}", f"there is no model {one!r}{nearest(one, names)}"
+    if settings.model not in known and not Path(settings.model).is_dir():
         yield "model", f"there is no model {settings.model!r}{nearest(settings.model, names)}"
 
 
@@ -158,8 +164,9 @@ def _named(name: str, record: PluginRecord) -> bool:
 def _values(settings: Settings) -> Iterator[tuple[str, Any]]:
     yield "model", settings.model
     yield "pipelines", {pipeline.name: [step.processor for step in pipeline.steps] for pipeline in settings.pipelines}
-    for field in attrs.fields(type(settings.kernel)):
-        value = getattr(settings.kernel, field.name)
+    fields = [(part, field) for part in (settings.serving, settings.kernel) for field in attrs.fields(type(part))]
+    for part, field in fields:
+        value = getattr(part, field.name)
         if field.name == "models":
             value = [model.name for model in value]
         elif attrs.has(type(value)):
