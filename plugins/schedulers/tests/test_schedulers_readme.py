@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from llmos.testing.conformance import SchedulerConformance
 from llmos_kernel.contracts import Scheduler
+from llmos_schedulers import admission
+from llmos_schedulers.quotas import Quota
 from plugins.schedulers.tests.policies import MODULES
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -24,7 +27,7 @@ def run(code: str) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.parametrize(("block", "prints"), [(0, 4), (3, 2)])
+@pytest.mark.parametrize(("block", "prints"), [(0, 4), (3, 2), (4, 4)])
 def test_readme_example(block: int, prints: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Each print of the example shows the value in the comment behind it."""
     said = re.findall(r"print\(.*\)  # (.*?)(?::|\n)", BLOCKS[block])
@@ -38,6 +41,7 @@ def test_readme_example(block: int, prints: int, capsys: pytest.CaptureFixture[s
 def test_readme_names_every_policy_and_option() -> None:
     """Nothing that can be chosen or set is left out."""
     options = {name for module in MODULES.values() for name in _options(module)}
+    options |= {*attrs.fields_dict(admission.Options), *attrs.fields_dict(Quota)}
 
     assert set() == {name for name in (*MODULES, *options) if f"`{name}`" not in README}
 

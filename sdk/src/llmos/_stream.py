@@ -40,6 +40,11 @@ class Progress:
         """What has been read until now."""
         return "".join(self._parts)
 
+    @property
+    def whole(self) -> Text | None:
+        """The whole answer, once its end was read."""
+        return self._text
+
     def _take(self, event: Any) -> Piece | None:  # noqa: ANN401 - a message's body can be anything
         """Return the piece that *event* brings, or None at the end.  Raises the error of a task that failed."""
         if isinstance(event, Chunk):

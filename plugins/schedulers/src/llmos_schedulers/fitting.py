@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from math import exp2, log, sqrt
+from math import exp2, floor, log, sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -43,6 +43,10 @@ LOST = 86_400.0
 """Seconds after which a task whose end was never heard of counts no longer."""
 NO_WAIT = 0.01
 """A wait below this part of the task's own service is none: what preparing takes is no queue."""
+BUSIEST = 0.9
+"""The most of an executor's capacity that is taken to be needed for tasks that come while a line drains."""
+SECANTS = 2
+"""Steps in which the number of tasks is sought that would not be too many: the time is nearly a line in it."""
 MOMENT = 1e-6
 """Seconds by which what begins because something ended may seem to have begun before it."""
 ENDED = frozenset(("task.done", "task.failed", "task.cancelled"))
@@ -145,6 +149,16 @@ class Service:
         self.prefill.add(now, prefill)
         self.tokens.add(now, tokens)
 
+    def cut(self, now: float, seconds: float) -> None:
+        """Take in a task that was cut off by its deadline: it would have taken longer.
+
+        Without these, long tasks would never be seen.  What they would have taken is imputed, as in the E-step of
+        Dempster, Laird and Rubin (JRSS B 39, 1977): a deviation more, which for exponential times is exact.  One that
+        was cut before the mean says nothing, because it may have begun late.
+        """
+        if seconds > self.seconds.mean > 0:
+            self.seconds.add(now, seconds + self.seconds.deviation)
+
     def expected(self, max_tokens: int | None) -> tuple[float, float]:
         """Return mean and deviation of the seconds of a task that may generate so many tokens."""
         mean, tokens = self.seconds.mean, self.tokens.mean
@@ -239,6 +253,8 @@ class Flow:
         if well:
             kind = self.services.setdefault(fields["kind"], Service(self.half_life))
             kind.add(now, prefill, decode, fields["generated"])
+        elif fields["error"] == "DeadlineExceeded" and fields["kind"] in self.services:
+            self.services[fields["kind"]].cut(now, prefill + decode)
         if known is not None and prefill + decode > 0:
             self._began(now, now - prefill - decode, known, fields["queued"] < NO_WAIT * (prefill + decode))
         self._ends.append(now)
@@ -262,13 +278,13 @@ class Flow:
         if ends > 1:
             self.interval.add(now, (begun - self._ends[since]) / (ends - 1), ends - 1)
 
-    def _wait(self, unfinished: int) -> float:
+    def _wait(self, unfinished: float) -> float:
         """Return the mean wait of a task that finds so many *unfinished* ones."""
         ends = unfinished - self.servers.mean + 1
         interval = self.interval.mean or self.first.mean
         return self.first.mean * min(max(ends, 0.0), 1.0) + interval * max(ends - 1, 0.0)
 
-    def predict(self, now: float, unfinished: int, kind: str, max_tokens: int | None = None) -> Prediction:
+    def predict(self, now: float, unfinished: float, kind: str, max_tokens: int | None = None) -> Prediction:
         """Return what a task of this *kind* has to expect at *now*, with so many *unfinished* ones before it."""
         service = self.services.get(kind)
         if service is None:
@@ -285,6 +301,31 @@ class Flow:
         waits = sqrt((self._misses.mean or self.first.mean**2) * spread)
         trusted = trusted and self.first.weight(now) >= ENOUGH
         return Prediction(self._wait(unfinished), waits, mean, deviation, trusted)
+
+    def drained(self, now: float, unfinished: int, over: Callable[[float], float]) -> float | None:
+        """Return in how many seconds so few tasks will be unfinished that *over*, of their number, is 0.
+
+        *over* says by how many seconds a task would be too late, and is positive for *unfinished*.  None: it is too
+        late in any case.
+
+        The fluid limit of a queue (Kleinrock, "Queueing Systems", volume II, 1976, section 2.7): while tasks wait their
+        number falls by one per `interval`, less those that come meanwhile, and so `n` too many are gone after
+        `n * interval / (1 - rate * interval)`.  The rate is that of accepted tasks, and is reckoned with up to
+        `BUSIEST`: beyond that, those that come do not leave the line to shrink, and the answer is the least possible.
+        """
+        if over(0.0) > 0:
+            return None
+        interval = self.interval.mean or self.first.mean
+        before, after = float(unfinished), over(unfinished)
+        count = max(before - after / interval, 0.0)
+        for _ in range(SECANTS):
+            found = over(count)
+            if found == after:
+                break
+            step = found * (count - before) / (found - after)
+            before, after, count = count, found, min(max(count - step, 0.0), float(unfinished))
+        most = min(floor(count), unfinished - 1)
+        return (unfinished - most) * interval / (1 - min(self.arrivals.rate(now) * interval, BUSIEST))
 
 
 @attrs.define
@@ -307,5 +348,3 @@ class Fits:
             self.of(event.fields["model"]).accepted(event.at, event.fields["task"])
         elif event.name in ENDED:
             self.of(event.fields["model"]).ended(event.at, event.fields, well=event.name == "task.done")
-        elif event.name == "model.unloaded":
-            self.flows.pop(event.fields["model"], None)  # what is loaded next may be of another size

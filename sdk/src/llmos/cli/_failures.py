@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from llmos.cli._common import Common, print_json
@@ -54,7 +56,7 @@ def next_step(error: KernelError) -> str:
         (InvalidArgument, ""),
         (OutOfMemory, "close other models, choose a smaller one, or raise devices in llmos.toml"),
         (ModelUnavailable, "llmos doctor"),
-        (Overloaded, "try again later"),
+        (Overloaded, _again(error.fields.get("retry_after", 0))),
         (PluginError, "llmos doctor"),
         (KernelBug, "report this, with what you did"),
     )
@@ -62,6 +64,13 @@ def next_step(error: KernelError) -> str:
     if isinstance(error, NotFound) and isinstance(near, list) and near:
         return f"did you mean {' or '.join(map(str, near))}?"
     return next((step for kind, step in steps if isinstance(error, kind)), "")
+
+
+def _again(seconds: object) -> str:
+    """Return when to try again; None is never, and what is no time is some time."""
+    if isinstance(seconds, int | float) and seconds > 0:
+        return f"try again in {math.ceil(seconds)} s"
+    return "" if seconds is None else "try again later"
 
 
 def _surprise(error: Exception) -> KernelError:

@@ -149,7 +149,7 @@ class EchoExecutor(StepExecutor):
             field = "max_tokens" if room > 0 else "input"
             raise InvalidArgument(message, field=field, value=most, expected=f"<= {room}")
         pieces, finish = _cut(text.strip(), task.params, room)
-        self._sequences[id] = _Sequence(pieces, finish, prompt, bool(task.params.get("logprobs")))
+        self._sequences[id] = _Sequence(pieces, finish, prompt, task.params.get("logprobs") is not None)
         return Prepared(prompt, max(1, len(pieces)))
 
     def _longest(self, task: Task) -> int:
@@ -212,7 +212,7 @@ class EchoExecutor(StepExecutor):
         sequence.generated += len(pieces)
         finish = sequence.finish if sequence.generated == len(sequence.pieces) else None
         tokens = tuple(_token(piece) for piece in pieces)
-        logprobs = tuple(0.0 for _ in pieces) if sequence.logprobs else ()
+        logprobs = tuple(map(_certain, tokens, pieces)) if sequence.logprobs else ()
         return Result(id, tokens=tokens, text="".join(pieces), logprobs=logprobs, finish=finish)
 
     def release(self, ids: Iterable[int]) -> None:
@@ -332,3 +332,9 @@ def _cut(text: str, params: Mapping[str, Any], room: int) -> tuple[tuple[str, ..
 
 def _token(piece: str) -> int:
     return zlib.crc32(piece.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF
+
+
+def _certain(token: int, piece: str) -> dict[str, object]:
+    """Return the report of a token that nothing else could have been."""
+    chosen = {"id": token, "token": piece, "logprob": 0.0}
+    return {**chosen, "top": [chosen]}

@@ -1,0 +1,67 @@
+"""``llmos serve``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from llmos import AsyncClient, read_options
+from llmos_kernel.hookspecs import hookimpl
+from llmos_server.options import SOURCE, ServerOptions
+
+if TYPE_CHECKING:
+    import uvicorn
+
+api = 1
+"""The version of the command contract that this module is written for."""
+
+
+@hookimpl
+def llmos_command() -> click.Command:
+    """Return the command."""
+    return serve
+
+
+@click.command("serve")
+@click.option("--host", help="An address of this machine.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="0 is any that is free.  [default: 11535]")
+@click.option("--socket", metavar="PATH", help="Listen on a Unix socket instead.")
+@click.pass_context
+def serve(context: click.Context, /, **given: object) -> None:
+    """Serve the models over HTTP, to the clients of OpenAI's API.
+
+    Only programs of this machine can reach the server.  Ctrl-C lets the requests that run come to their end; a second
+    one does not wait for them.
+    """
+    settings = context.obj.settings()
+    configured = settings.kernel.options.get(SOURCE, {})
+    chosen = {name: value for name, value in given.items() if value is not None}
+    options = read_options(ServerOptions, {**configured, **chosen}, SOURCE)
+    asyncio.run(_serve(settings.kernel, context.obj.plugins, options))
+
+
+async def _serve(config: Any, plugins: tuple[object, ...], options: ServerOptions) -> None:  # noqa: ANN401
+    from llmos_server.app import build  # noqa: PLC0415 - FastAPI takes half a second, which only who serves pays
+
+    async with AsyncClient(config=config, plugins=plugins) as client:
+        server = make_server(build(client, options), options)
+        await server.serve()
+
+
+def make_server(app: Any, options: ServerOptions) -> uvicorn.Server:  # noqa: ANN401 - any ASGI application
+    """Return the HTTP server for *app*."""
+    import uvicorn  # noqa: PLC0415 - the same
+
+    where: dict[str, Any] = {"uds": options.socket} if options.socket else attrs.asdict(options, filter=_address)
+    config = uvicorn.Config(
+        app, **where, lifespan="off", log_level="info", access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=round(options.drain), h11_max_incomplete_event_size=2**16,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def _address(attribute: attrs.Attribute[Any], value: object) -> bool:
+    return attribute.name in ("host", "port")

@@ -1,0 +1,105 @@
+"""What every request passes before a route sees it: who asks from where, how much, and how many at once.
+
+ASGI middleware, because that alone can stop reading a body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmos_server.failures import Refusal
+from llmos_server.options import ServerOptions, is_loopback
+
+OPEN = frozenset(("/health", "/ready"))
+"""Routes that say nothing of models or tasks: they are answered however busy the server is."""
+
+
+class Guard:
+    """Refuses what no route has to see.
+
+    A web page of another origin may make a browser send requests here, also by a name that it lets point here.  So the
+    name that a request asks for must be this machine's, and an origin, where a browser tells one, must be too.
+    """
+
+    def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
+        self._app, self._options = app, options
+        self._places = asyncio.Semaphore(options.streams)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it with a refusal."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check_origin(scope)
+            body = await self._read(scope, receive)
+        except Refusal as refusal:
+            await refusal.response()(scope, receive, send)
+            return
+        if scope["path"] in OPEN:
+            await self._app(scope, _replay(body, receive), send)
+        elif self._places.locked():
+            message = f"the server answers {self._options.streams} requests at once, and all of them are taken"
+            full = Refusal(429, message, "rate_limit_error", code="overloaded", retry_after=1.0)
+            await full.response()(scope, receive, send)
+        else:
+            async with self._places:
+                await self._app(scope, _replay(body, receive), send)
+
+    def _check_origin(self, scope: Scope) -> None:
+        if self._options.local == "closed":
+            raise Refusal(401, "this server lets nobody in: local is 'closed' and no keys are configured",
+                          "authentication_error", code="invalid_api_key")  # fmt: skip
+        headers = dict(scope["headers"])
+        if self._options.socket:
+            return
+        for name in (b"host", b"origin"):
+            text = headers.get(name, b"").decode("latin-1")
+            if text and not _is_here(text):
+                message = f"requests for or from {text!r:.100} are not answered: this server is for this machine alone"
+                raise Refusal(403, message, "permission_error", code="wrong_origin")
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the body; raise `Refusal` as soon as it is known to be too much."""
+        most = self._options.body
+        refusal = Refusal(413, f"the request has more than {most} bytes", code="request_too_large")
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and (len(value) > 15 or int(value) > most):
+                raise refusal
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                break
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+            if size > most:
+                raise refusal
+        return b"".join(parts)
+
+
+def _is_here(text: str) -> bool:
+    """Return whether a ``Host`` or an ``Origin`` names this machine."""
+    try:
+        host = urlsplit(text if "//" in text else f"//{text}").hostname
+    except ValueError:
+        return False
+    return host is not None and is_loopback(host)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a channel that gives the *body* that was read, then what comes after it: that the client has gone."""
+    given = False
+
+    async def channel() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return channel

@@ -1,0 +1,67 @@
+"""What the server can be told, and what it refuses to do."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from llmos_kernel.api import MAX_SECONDS, number
+from llmos_kernel.errors import ConfigError
+
+LOCALHOST = "localhost"
+SOURCE = "command:serve"
+"""Where the options stand in the settings."""
+
+
+def _text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigError.of(attribute.name, value, "a string")
+
+
+def _local(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("open", "closed"):
+        raise ConfigError.of(attribute.name, value, "'open' or 'closed'")
+
+
+@attrs.frozen(kw_only=True)
+class ServerOptions:
+    """Where the server listens, and how much it takes from anybody."""
+
+    host: str = attrs.field(default="127.0.0.1", validator=_text)
+    """An address of this machine."""
+    port: int = attrs.field(default=11535, validator=number(0, 65535))
+    """0 is any that is free."""
+    socket: str = attrs.field(default="", validator=_text)
+    """A Unix socket's path, instead of host and port."""
+    local: Literal["open", "closed"] = attrs.field(default="open", validator=_local)
+    """Whether whoever is on this machine may come without a key; ``closed`` lets nobody in."""
+    body: int = attrs.field(default=2**23, validator=number(1, 2**40))
+    """Most bytes of a request."""
+    streams: int = attrs.field(default=512, validator=number(1, 2**20))
+    """Most requests that are answered at once; more get 429."""
+    seconds: float = attrs.field(default=600.0, validator=number(0.001, MAX_SECONDS, whole=False))
+    """Most seconds that one request takes."""
+    drain: float = attrs.field(default=30.0, validator=number(0, 86400, whole=False))
+    """Seconds that requests get to end when the server is told to stop."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.socket and not is_loopback(self.host):
+            message = (
+                f"the server would listen on {self.host}, where others can reach it, and it has no keys yet by which "
+                "to tell who may come: use 127.0.0.1, or a Unix socket behind a proxy that asks for them"
+            )
+            raise ConfigError(message, field="host", value=self.host, expected="an address of this machine alone")
+        if self.socket and not Path(self.socket).expanduser().parent.is_dir():
+            message = f"the folder of the socket {self.socket} does not exist"
+            raise ConfigError(message, field="socket", value=self.socket, expected="a path in a folder that exists")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach *host*."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == LOCALHOST

@@ -1,0 +1,75 @@
+"""A server in a thread, over a kernel with an echo model; and the clients that ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import openai
+import uvicorn
+
+from llmos import AsyncClient
+from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
+from llmos_kernel import Kernel, KernelConfig
+from llmos_server.app import build
+from llmos_server.command import make_server
+from llmos_server.options import ServerOptions
+
+PATIENCE = 20.0
+
+
+class Site:
+    """A running server, its kernel and its echo model."""
+
+    def __init__(self, url: str, kernel: Kernel, echo: EchoBackend, server: uvicorn.Server) -> None:
+        self.url, self.kernel, self.echo, self.server = url, kernel, echo, server
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE)
+        self.openai = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        """Post JSON."""
+        return self.http.post(path, json=body)
+
+    def chat(self, text: str = "one two three", **more: Any) -> Any:
+        """Ask the echo model."""
+        return self.openai.chat.completions.create(model="echo", messages=[{"role": "user", "content": text}], **more)
+
+
+@contextmanager
+def serving(*plugins: object, echo: EchoBackend | None = None, **options: Any) -> Iterator[Site]:
+    """Serve the models ``echo`` and ``toy`` while the block runs; nothing is left afterwards."""
+    backend = echo or EchoBackend()
+    specs = (echo_spec("echo", aliases=("parrot",), context=64), echo_spec("toy"))
+    config = KernelConfig(models=specs, timeout=PATIENCE)
+    with Kernel(config, plugins=(backend, FirstComePlugin(), *plugins)) as kernel:
+        chosen = ServerOptions(port=0, drain=1.0, **options)
+        ready: list[Site] = []
+        up = threading.Event()
+        with socket.create_server((chosen.host, 0)) as listening:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+            async def serve() -> None:
+                async with AsyncClient(kernel=kernel) as client:
+                    server = make_server(build(client, chosen), chosen)
+                    ready.append(Site(url, kernel, backend, server))
+                    up.set()
+                    await server.serve([listening])
+
+            thread = threading.Thread(target=lambda: asyncio.run(serve()))
+            thread.start()
+            up.wait(PATIENCE)
+            site = ready[0]
+            try:
+                yield site
+            finally:
+                backend.gate.open()
+                site.http.close()
+                site.openai.close()
+                site.server.should_exit = True
+                thread.join(PATIENCE)
+                assert not thread.is_alive()
