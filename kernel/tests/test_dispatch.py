@@ -12,7 +12,7 @@ import pytest
 from kernel.tests.rig import build
 from llmos.testing import FirstCome, VirtualClock
 from llmos_kernel import Admitted, Chunk, Done, Failed, Limits, NotNow, Plan, Result, Task
-from llmos_kernel._dispatch import Dispatcher
+from llmos_kernel._dispatch import Dispatcher, deliver
 from llmos_kernel._tasks import TaskRecord
 from llmos_kernel.errors import DeadlineExceeded, ExecutorCrashed, ModelUnavailable, Overloaded, PluginFailed
 
@@ -40,11 +40,14 @@ class Bench:
         self.clock, self.scheduler = VirtualClock(), Planned()
         self.kernel = build(clock=self.clock)
         self.core = self.kernel._core
-        self.dispatcher = Dispatcher(self.core, "model", "fifo", self.scheduler, steps=steps)
+        self.dispatcher = Dispatcher(self.core, "model", "fifo", self.scheduler, self._output, steps)
         self.released: list[int] = []
 
     # What a driver offers to a task record.
     lent = 0
+
+    def _output(self, rec: TaskRecord, result: Result) -> None:
+        deliver(rec, result, self.clock.now())
 
     def note(self, what: str, rec: TaskRecord, wake_by: float = 0.0) -> None:
         """Pass a note on."""

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 import structlog.testing
 
+from llmos.testing import VirtualClock
 from llmos_kernel._events import CAPACITY, Events
+from llmos_kernel.driver import Driver
 from llmos_kernel.services import Event
 
 
@@ -20,7 +22,7 @@ def ignore(name: str, error: BaseException) -> None:
 @pytest.fixture
 def events() -> Iterator[Events]:
     """Events of a clock that stands at 7, stopped afterwards."""
-    made = Events(lambda: 7.0)
+    made = Events(Driver(VirtualClock(7.0)))
     yield made
     assert made.stop(30.0)
 

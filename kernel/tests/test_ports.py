@@ -484,7 +484,7 @@ async def test_message_in_the_last_moment(echo: EchoBackend) -> None:
 def test_bell_that_two_ring_at_once() -> None:
     """Of two threads that ring a bell at the same moment one finds it rung, which is what it wanted."""
     bell = Bell()
-    lock = bell._lock
+    lock = bell.lock
 
     class Rung:
         def locked(self) -> bool:
@@ -494,7 +494,7 @@ def test_bell_that_two_ring_at_once() -> None:
         def release(self) -> None:
             lock.release()
 
-    bell._lock = Rung()  # type: ignore[assignment]
+    bell.lock = Rung()  # type: ignore[assignment]
     bell.ring()
 
     assert not lock.locked()

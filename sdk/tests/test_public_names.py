@@ -24,7 +24,9 @@ def test_other_names_are_not() -> None:
         llmos.Cleint  # noqa: B018 - the access is what is tested
 
 
-@pytest.mark.parametrize("code", ["import llmos", "import llmos.cli; llmos.cli.run(['--help'])"])
+@pytest.mark.parametrize(
+    "code", ["import llmos", "import llmos.cli; llmos.cli.run(['--help'])", "import llmos.testing.fixtures"]
+)
 def test_importing_is_cheap(code: str) -> None:
     """Neither the package nor the help page brings the kernel, an event loop, numbers or drawing."""
     heavy = {"asyncio", "numpy", "rich", "structlog", "llmos_kernel", "attrs"}

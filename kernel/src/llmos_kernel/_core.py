@@ -22,13 +22,13 @@ from llmos_kernel._memory import MemoryResource, Region
 from llmos_kernel._models import ContextResource, ModelResource
 from llmos_kernel._ports import PortResource
 from llmos_kernel._tasks import TaskRecord
-from llmos_kernel._waiting import Attempt, CoreLock, T, ThreadWaiter, Waiter, WaitList, Workers
+from llmos_kernel._waiting import Attempt, CoreLock, T, ThreadWaiter, Waiter, WaitList, Workers, finish
 from llmos_kernel.api import MAX_SECONDS, Budget, Credentials, Message, Principal, Receipt, Right, Task, check_number
-from llmos_kernel.clock import Clock
 from llmos_kernel.config import KernelConfig
+from llmos_kernel.driver import Driver
 from llmos_kernel.errors import (
-    BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelBug, KernelError,
-    KernelStopped, Overloaded, PermissionDenied, PluginFailed,
+    BudgetExceeded, Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelError, KernelStopped,
+    Overloaded, PermissionDenied, PluginFailed,
 )  # fmt: skip
 from llmos_kernel.services import Action, Decision, Policy, Router
 
@@ -57,12 +57,12 @@ class Seat:
 class Core:
     """What all processes of one kernel share."""
 
-    def __init__(self, config: KernelConfig, clock: Clock, plugins: Plugins) -> None:
-        self.config, self.clock, self.plugins = config, clock, plugins
+    def __init__(self, config: KernelConfig, driver: Driver, plugins: Plugins) -> None:
+        self.config, self.driver, self.clock, self.plugins = config, driver, driver.clock, plugins
         self.lock = CoreLock()
         self.state = "new"
         """``new``, ``running``, ``draining``, ``stopped`` or ``forked``."""
-        self.events = Events(clock.now)
+        self.events = Events(driver)
         self.table = Table(self.events)
         self.tasks: dict[int, TaskRecord] = {}
         """Accepted and not ended."""
@@ -71,7 +71,7 @@ class Core:
         self.seats: dict[int, Seat] = {}
         self.numbers = itertools.count(1)
         self.ledger = Ledger(config.devices)
-        self.workers = Workers("llmos-worker", config.workers)
+        self.workers = Workers(driver, "llmos-worker", config.workers)
         self.policies: tuple[tuple[str, Policy], ...] = ()
         self.router: Router | None = None
         self._later: deque[Callable[[], None]] = deque()
@@ -89,12 +89,7 @@ class Core:
             got = attempt()
         if not isinstance(got, WaitList):  # as a rule; a coroutine would cost as much as the call
             return got
-        try:
-            self.wait_async(attempt, timeout, ThreadWaiter).send(None)
-        except StopIteration as done:
-            value: T = done.value
-            return value
-        raise KernelBug("a call of a thread was suspended")
+        return finish(self.wait_async(attempt, timeout, ThreadWaiter))
 
     async def wait_async(self, attempt: Attempt[T], timeout: float | None, kind: Callable[[], Waiter]) -> T:
         """Do the same for an event loop, or whoever else waits in a *kind* of waiter of its own.
@@ -357,15 +352,11 @@ class Core:
 
     # --- ends --------------------------------------------------------------------------------------------------
 
-    def cancel(self, rec: TaskRecord, error: Cancelled) -> None:
-        """End *rec* with *error* unless it has ended."""
-        rec.end(self.clock.now(), error=error)
-
     def cancel_handle(self, seat: Seat, handle: Handle) -> None:
         """Cancel the task behind *handle*."""
         with self.lock:
             rec = self.table.check(seat, handle, Right.CANCEL).resource
-            self.cancel(rec, Cancelled(f"task {rec.id} was cancelled", task=rec.id))
+            rec.end(self.clock.now(), error=Cancelled(f"task {rec.id} was cancelled", task=rec.id))
 
     def ended(self, rec: TaskRecord, now: float, error: KernelError | None) -> None:
         """Settle a task that has just ended, with *error* if not well.  Under the lock."""
@@ -394,7 +385,8 @@ class Core:
             seat.account.room.wake_all()
             self.seats.pop(seat.principal.process, None)
             for rec in [rec for rec in self.tasks.values() if rec.seat is seat]:
-                self.cancel(rec, Cancelled(f"task {rec.id} was cancelled: its process closed", task=rec.id))
+                error = Cancelled(f"task {rec.id} was cancelled: its process closed", task=rec.id)
+                rec.end(self.clock.now(), error=error)
             entries = list(self.table.owned(seat))
             for entry in sorted(entries, key=lambda entry: entry.resource.kind != "port"):
                 if entry.resource is not None:  # it may have gone with another

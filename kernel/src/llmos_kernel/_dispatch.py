@@ -33,7 +33,7 @@ Finish = Callable[[TaskRecord, Result], None]
 class Dispatcher:
     """One executor's tasks, from acceptance to the end."""
 
-    def __init__(self, core: Core, model: str, plugin: str, scheduler: Scheduler, *, steps: bool) -> None:
+    def __init__(self, core: Core, model: str, plugin: str, scheduler: Scheduler, output: Finish, steps: bool) -> None:
         self._core, self._lock, self._model, self._plugin = core, core.lock, model, plugin
         self._scheduler, self._steps = scheduler, steps
         self.notes: deque[tuple[str, Any]] = deque()
@@ -44,7 +44,7 @@ class Dispatcher:
         """Why the scheduler is not asked any more."""
         self.coming = 0
         """Tasks that were accepted and have not arrived: somebody prepares them."""
-        self.output: Finish = lambda rec, result: deliver(rec, result, core.clock.now())
+        self._output = output
         """Takes results of tasks with post-processors."""
         self._deferred: set[int] = set()
         """Answered NotNow since the last change: asking again could only spin."""
@@ -128,13 +128,9 @@ class Dispatcher:
             self._preparing.popleft()
         timeout = self._core.config.plugin_timeout
         while self._patrol is not None and self._patrol <= now:
-            if not self._preparing:
-                self._patrol = None
-                break
-            rec = self._preparing[0]
-            self._patrol = rec.accepted + timeout
-            if self._patrol <= now:
-                self._preparing.popleft()
+            self._patrol = self._preparing[0].accepted + timeout if self._preparing else None
+            if self._patrol is not None and self._patrol <= now:
+                rec = self._preparing.popleft()
                 message = f"preparing task {rec.id} took more than {timeout} s: a processor or {self._model} blocks"
                 rec.end(now, error=PluginFailed(message, plugin=self._model, seconds=timeout))
         patience = self._core.config.stall_timeout
@@ -145,13 +141,10 @@ class Dispatcher:
 
     def wake_at(self) -> float | None:
         """Return when there will be something to do even if nothing happens."""
-        times = [self._deadlines[0][0]] if self._deadlines else []
-        if self._patrol is not None:
-            times.append(self._patrol)
-        if self._plan_wake is not None and self.tasks:
-            times.append(self._plan_wake)
         patience = self._core.config.stall_timeout
-        times += [rec.stalled + patience for rec in self._stalled.values() if rec.stalled is not None]
+        times = [rec.stalled + patience for rec in self._stalled.values() if rec.stalled is not None]
+        times += [deadline for deadline, _, _ in self._deadlines[:1]]
+        times += [time for time in (self._patrol, self._plan_wake if self.tasks else None) if time is not None]
         return min(times, default=None)
 
     # --- planning ----------------------------------------------------------------------------------------------
@@ -343,14 +336,14 @@ class Dispatcher:
             if result.finish is not None or result.error is not None:
                 rec.state = "stalled"  # no more steps, while its last words are on their way
                 self.notes.append(("changed", rec))
-            self.output(rec, result)
+            self._output(rec, result)
         if rec.full:
             self.notes.append(("stalled", rec))
 
-    def crash(self, plan: Plan, error: BaseException, now: float) -> None:
-        """The step raised: its tasks are lost, the others are not."""
+    def crash(self, ids: Iterable[int], error: BaseException, now: float) -> None:
+        """The step of these tasks raised: they are lost, the others are not."""
         with self._lock:
-            for id, _ in plan.prefill + plan.decode:
+            for id in ids:
                 self.tasks[id].end(now, error=crashed(self._model, error))
 
 
@@ -361,6 +354,11 @@ def deliver(rec: TaskRecord, result: Result, now: float) -> None:
         rec.end(now, error=result.error)
     elif result.finish is not None:
         rec.end(now, finish=result.finish, value=result.value)
+
+
+def failed(plugin: str, what: str, error: BaseException) -> KernelError:
+    """Return what is told about *error* of a plugin: typed errors as they are, others as its failure."""
+    return error if isinstance(error, KernelError) else PluginFailed.of(plugin, what, error)
 
 
 def crashed(model: str, error: BaseException) -> KernelError:

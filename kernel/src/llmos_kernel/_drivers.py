@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from llmos_kernel._dispatch import Dispatcher, crashed, deliver
+from llmos_kernel._dispatch import Dispatcher, crashed, deliver, failed
 from llmos_kernel._tasks import TaskRecord
 from llmos_kernel._waiting import Bell, LoopThread, WaitList, Workers
 from llmos_kernel.api import MAX_SECONDS
@@ -29,16 +29,16 @@ running_task: contextvars.ContextVar[TaskRecord | None] = contextvars.ContextVar
 """The ``call`` task that this thread or coroutine runs."""
 
 
-class Driver(abc.ABC):
+class ExecutorDriver(abc.ABC):
     """One executor, its dispatcher and its thread.  Subclasses say what a plan means."""
 
     steps = False
+    thread: threading.Thread
 
     def __init__(self, core: Core, model: str, executor: Executor, plugin: str, scheduler: Scheduler) -> None:
         self.core, self.model = core, model
         self.executor: Any = executor
-        self.dispatcher = Dispatcher(core, model, plugin, scheduler, steps=self.steps)
-        self.dispatcher.output = self._filter
+        self.dispatcher = Dispatcher(core, model, plugin, scheduler, self._filter, self.steps)
         self._bell = Bell()
         self._armed: float | None = float("-inf")
         """Until when the thread sleeps; long past while it is awake."""
@@ -47,8 +47,7 @@ class Driver(abc.ABC):
         """Length classes of the executor; asked once, because only the driver's thread may ask for limits."""
         self.lent = 0
         """Rows of tasks that wait for their children."""
-        self._output = Workers(f"llmos-{model}-output", 1)
-        self.thread = threading.Thread(target=self._run, name=f"llmos-{model}", daemon=True)
+        self._output = Workers(core.driver, f"llmos-{model}-output", 1)
 
     def note(self, what: str, rec: TaskRecord | int, wake_by: float = float("-inf")) -> None:
         """Tell the dispatcher; wake its thread unless it wakes by itself before *wake_by*.  Any thread."""
@@ -89,19 +88,20 @@ class Driver(abc.ABC):
         """Return the threads that end after `close`."""
         return [self.thread, *self._output.threads]
 
-    def _run(self) -> None:
+    async def run(self) -> None:
+        """Take turns until `close`."""
         dispatcher, clock = self.dispatcher, self.core.clock
         while True:
             self._release(dispatcher.hear(clock.now()))
             plan = dispatcher.plan(clock.now(), limits) if (limits := self._ask_limits()) else None
             if plan is not None:
-                self._execute(plan)
+                await self._execute(plan)
             elif self._closing and not (dispatcher.notes or dispatcher.coming):
                 break
             else:
                 self._armed = dispatcher.wake_at()
                 if not dispatcher.notes:
-                    self._bell.wait(clock, self._armed)
+                    await self.core.driver.wait(self._bell.lock, self._armed)
                 self._armed = float("-inf")
         self._close()
 
@@ -109,8 +109,7 @@ class Driver(abc.ABC):
         try:
             return self._limits()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            everything = Plan(prefill=tuple((id, 1) for id in self.dispatcher.tasks))
-            self.dispatcher.crash(everything, error, self.core.clock.now())
+            self.dispatcher.crash(tuple(self.dispatcher.tasks), error, self.core.clock.now())
             return None
 
     def _close(self) -> None:
@@ -133,7 +132,7 @@ class Driver(abc.ABC):
         """Let the executor forget tasks."""
 
     @abc.abstractmethod
-    def _execute(self, plan: Plan) -> None:
+    async def _execute(self, plan: Plan) -> None:
         """Do what the plan says and tell the dispatcher."""
 
     # --- before and after the executor ---------------------------------------------------------------------------
@@ -143,9 +142,8 @@ class Driver(abc.ABC):
             self._process(rec)
             prepared = self._prepared(rec) if self.steps and not rec.ended else None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            failure = error if isinstance(error, KernelError) else PluginFailed.of(self.model, "prepare", error)
             with self.core.lock:
-                rec.end(self.core.clock.now(), error=failure)
+                rec.end(self.core.clock.now(), error=failed(self.model, "prepare", error))
         else:
             if prepared is not None:
                 rec.prompt, rec.max_tokens = prepared.prompt_tokens, prepared.max_tokens
@@ -169,10 +167,8 @@ class Driver(abc.ABC):
                 value = self.core.plugins.processor(name).process(value, task.params)
             if task.post:
                 rec.filters = [(name, self.core.plugins.processor(name).filter(task.params)) for name in task.post]
-        except KernelError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise PluginFailed.of(f"processor:{name}", "process", error) from error
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            raise failed(f"processor:{name}", "process", error)  # noqa: B904 - it has its cause
         if task.pre or rec.context is not None:
             rec.task = attrs.evolve(task, input=value, target=task.target if rec.context is None else rec.context)
 
@@ -187,20 +183,16 @@ class Driver(abc.ABC):
             try:
                 text = stage.feed(text) + (stage.end() if ending else "")
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-                failure = (
-                    error if isinstance(error, KernelError) else PluginFailed.of(f"processor:{name}", "filter", error)
-                )
+                failure = failed(f"processor:{name}", "filter", error)
                 break
         with self.core.lock:
-            if rec.ended:
-                return
             if failure is not None:
                 rec.end(self.core.clock.now(), error=failure)
-            else:
+            elif not rec.ended:
                 deliver(rec, attrs.evolve(result, text=text), self.core.clock.now())
 
 
-class StepDriver(Driver):
+class StepDriver(ExecutorDriver):
     """Drives a `StepExecutor`: every task moves a little with each step."""
 
     steps = True
@@ -232,7 +224,7 @@ class StepDriver(Driver):
         if ids:
             self._tell("release", ids)
 
-    def _execute(self, plan: Plan) -> None:
+    async def _execute(self, plan: Plan) -> None:
         dispatcher, clock = self.dispatcher, self.core.clock
         answers: dict[int, object] = {}
         for id, how in plan.preempt:
@@ -248,13 +240,13 @@ class StepDriver(Driver):
             self._stepping = {id for id in rows if not dispatcher.tasks[id].ended}
         try:
             try:
-                results = tuple(self.executor.step(plan)) if self._stepping else ()
+                results = tuple(await self.core.driver.call(self.executor.step, plan)) if self._stepping else ()
             finally:
                 with self._cutting, self.core.lock:
                     self._stepping = set()
             dispatcher.commit(plan, results, clock.now())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            dispatcher.crash(plan, error, clock.now())
+            dispatcher.crash(rows, error, clock.now())
         if self.core.events.enabled:
             prompt = sum(count for _, count in plan.prefill)
             self.core.events.emit("step", model=self.model, rows=len(rows), prompt=prompt, seconds=clock.now() - begun)
@@ -269,14 +261,14 @@ class StepDriver(Driver):
             answers[id] = error
 
 
-class RunDriver(Driver):
+class RunDriver(ExecutorDriver):
     """Drives a `RunExecutor`: tasks run from start to end, in threads or on an event loop of their own."""
 
     def __init__(self, core: Core, model: str, executor: RunExecutor, plugin: str, scheduler: Scheduler) -> None:
         super().__init__(core, model, executor, plugin, scheduler)
         self._rows: dict[int, Callable[[], object]] = {}
         """What is running, and how to cancel it."""
-        self._runners = Workers(f"llmos-{model}-run", 2**20)
+        self._runners = Workers(core.driver, f"llmos-{model}-run", 2**20)
         self._loop: LoopThread | None = None
         self._starting = threading.Lock()
         self._coroutine = inspect.iscoroutinefunction(executor.run)
@@ -297,10 +289,9 @@ class RunDriver(Driver):
 
     def _release(self, ids: list[int]) -> None:
         for id in ids:
-            if cancel := self._rows.get(id):
-                cancel()
+            self._rows.get(id, int)()  # one that never ran has no row
 
-    def _execute(self, plan: Plan) -> None:
+    async def _execute(self, plan: Plan) -> None:
         self.dispatcher.begin(plan, {id: Admitted() for id in plan.admit}, self.core.clock.now())
         for id in plan.admit:
             rec = self.dispatcher.tasks[id]
@@ -315,7 +306,7 @@ class RunDriver(Driver):
             self._runners.submit(lambda: self._in_thread(rec))
 
     def _in_thread(self, rec: TaskRecord) -> None:
-        token = running_task.set(rec)
+        running_task.set(rec)  # until the thread's next task
         try:
             value = self.executor.run(rec.id, rec.task, self._emitter(rec))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
@@ -326,14 +317,12 @@ class RunDriver(Driver):
             elif not self._await(rec, lambda *_: value):
                 getattr(value, "close", bool)()  # a coroutine that never begins would complain
                 self._finished(rec)
-        finally:
-            running_task.reset(token)
 
     def _await(self, rec: TaskRecord, run: Callable[..., Any]) -> bool:
         """Run a coroutine in the loop; False if its task has ended, and maybe the loop with it."""
         with self._starting:
             if self._loop is None and not rec.ended:
-                self._loop = LoopThread(f"llmos-{self.model}-loop")
+                self._loop = self.core.driver.loop(f"llmos-{self.model}-loop")
 
         async def main() -> None:
             running_task.set(rec)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
 from llmos_kernel._log import log
+from llmos_kernel.driver import Driver
 from llmos_kernel.services import Event
 
 CAPACITY = 4096
@@ -24,14 +25,14 @@ OnFailure = Callable[[str, BaseException], object]
 
 
 class Events:
-    """The way from the kernel to its observers.  *clock_now* stamps the events."""
+    """The way from the kernel to its observers.  The driver's clock stamps the events."""
 
-    def __init__(self, clock_now: Callable[[], float]) -> None:
+    def __init__(self, driver: Driver) -> None:
         self.enabled = False
         """Whether anybody observes; ask before collecting expensive fields."""
         self.dropped = 0
         """Events that found the queue full."""
-        self._now = clock_now
+        self._driver, self._now = driver, driver.clock.now
         self._queue: SimpleQueue[Event | None] = SimpleQueue()
         self._lock = threading.RLock()  # reentrant, for the reason above
         self._thread: threading.Thread | None = None
@@ -41,10 +42,8 @@ class Events:
         told = list(observers)
         if told:
             self._queue = SimpleQueue()
-            arguments = (self._queue, told, on_failure)
-            self._thread = threading.Thread(target=self._run, args=arguments, name="llmos-observers", daemon=True)
             self.enabled = True
-            self._thread.start()
+            self._thread = self._driver.start("llmos-observers", self._run(self._queue, told, on_failure))
 
     def emit(self, name: str, /, **fields: object) -> None:
         """Queue an event, or count it as dropped.  Never blocks, never raises."""
@@ -66,8 +65,8 @@ class Events:
         thread.join(timeout)
         return not thread.is_alive()
 
-    def _run(self, queue: SimpleQueue[Event | None], observers: list[Observer], on_failure: OnFailure) -> None:
-        while observers and (event := queue.get()) is not None:
+    async def _run(self, queue: SimpleQueue[Event | None], observers: list[Observer], on_failure: OnFailure) -> None:
+        while observers and (event := await self._driver.take(queue)) is not None:
             for observer in tuple(observers):
                 name, observe = observer
                 try:

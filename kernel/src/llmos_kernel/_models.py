@@ -8,12 +8,11 @@ wants the model meanwhile waits on the same `WaitList`.
 from __future__ import annotations
 
 import difflib
-import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from llmos_kernel._drivers import Driver, RunDriver, StepDriver
-from llmos_kernel._dispatch import crashed
+from llmos_kernel._drivers import ExecutorDriver, RunDriver, StepDriver
+from llmos_kernel._dispatch import crashed, failed
 from llmos_kernel._handles import Resource
 from llmos_kernel._waiting import WaitList
 from llmos_kernel.contracts import Footprint, ModelSpec, RunExecutor, Scheduler, StepExecutor
@@ -60,7 +59,8 @@ class ContextResource(Resource):
 class Load:
     """One attempt to load; those who wait for it learn how it ended."""
 
-    __slots__ = ("error", "waiters")
+    __slots__ = ("error", "thread", "waiters")
+    thread: Any
 
     def __init__(self) -> None:
         self.error: KernelError | None = None
@@ -72,7 +72,7 @@ class Served:
 
     def __init__(self, core: Core, spec: ModelSpec) -> None:
         self._core, self.spec, self.name = core, spec, spec.name
-        self.driver: Driver | None = None
+        self.driver: ExecutorDriver | None = None
         self.footprint: Footprint | None = None
         self.loading: Load | None = None
         self.handles = self.pins = self.unfinished = self.contexts = 0
@@ -95,24 +95,19 @@ class Served:
             raise waited.error
         if self.loading is None:
             self.loading = Load()
-            load = self.loading
-            thread = threading.Thread(target=self._load, args=(load,), name=f"llmos-load-{self.name}", daemon=True)
-            self._core.models.loads.add(thread)
-            thread.start()
+            self.loading.thread = self._core.driver.start(f"llmos-load-{self.name}", self._load(self.loading))
         state["load"] = self.loading
         return self.loading.waiters
 
-    def _load(self, load: Load) -> None:
+    async def _load(self, load: Load) -> None:
         core, driver, error = self._core, None, None
         try:
-            driver = self._make()
+            driver = await self._make()
         except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever a plugin raises is its failure
-            failure = PluginFailed.of(f"backend:{self.spec.backend}", f"loading {self.name}", raised)
-            error = raised if isinstance(raised, KernelError) else failure
+            error = failed(f"backend:{self.spec.backend}", f"loading {self.name}", raised)
         with core.lock:
             self.driver, self.loading, load.error = driver, None, error
             self.used_at = core.clock.now()
-            core.models.loads.discard(threading.current_thread())
             load.waiters.wake_all()
             late = core.state == "stopped"
         if late and driver is not None:
@@ -120,7 +115,7 @@ class Served:
             driver.thread.join()
         core.events.emit("model.failed" if error else "model.loaded", model=self.name, error=str(error or ""))
 
-    def _make(self) -> Driver:
+    async def _make(self) -> ExecutorDriver:
         core, spec = self._core, self.spec
         backend = core.plugins.backend(spec.backend)
         footprint = backend.measure(spec)
@@ -132,7 +127,7 @@ class Served:
                 driver.thread.join()
             name = core.config.scheduler_of(spec.name)
             scheduler = core.plugins.scheduler(name)
-            driver = self._drive(backend.load(spec), name, scheduler)
+            driver = self._drive(await core.driver.call(backend.load, spec), name, scheduler)
         except BaseException:
             with core.lock:
                 core.ledger.release(footprint.device, footprint.nbytes)
@@ -140,9 +135,9 @@ class Served:
         self.footprint = footprint
         return driver
 
-    def _drive(self, executor: object, name: str, scheduler: Scheduler) -> Driver:
+    def _drive(self, executor: object, name: str, scheduler: Scheduler) -> ExecutorDriver:
         """Start the dispatcher of *executor*."""
-        driver: Driver
+        driver: ExecutorDriver
         if isinstance(executor, StepExecutor):
             driver = StepDriver(self._core, self.name, executor, name, scheduler)
         elif isinstance(executor, RunExecutor):
@@ -150,10 +145,10 @@ class Served:
         else:
             message = f"backend {self.spec.backend} loaded {executor!r:.80}, which is no executor"
             raise PluginFailed(message, plugin=f"backend:{self.spec.backend}")
-        driver.thread.start()
+        driver.thread = self._core.driver.start(f"llmos-{self.name}", driver.run())
         return driver
 
-    def detach(self) -> Driver:
+    def detach(self) -> ExecutorDriver:
         """Unload: let the driver end and give the device's bytes back.  Under the lock; the model is idle."""
         driver, footprint = self.driver, self.footprint
         if driver is None or footprint is None:
@@ -190,7 +185,6 @@ class Models:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self.loads: set[threading.Thread] = set()
         self._served: dict[str, Served] = {}
         self._aliases: dict[str, str] = {}
 

@@ -17,7 +17,7 @@ from llmos_kernel.services import TextFilter
 
 if TYPE_CHECKING:
     from llmos_kernel._core import Seat
-    from llmos_kernel._drivers import Driver
+    from llmos_kernel._drivers import ExecutorDriver
     from llmos_kernel._models import Served
 
 ENDED = frozenset(("done", "failed", "cancelled"))
@@ -33,7 +33,7 @@ class TaskRecord(Resource):
     )  # fmt: skip
     kind = "task"
 
-    def __init__(self, id: int, task: Task, seat: Seat, driver: Driver, now: float) -> None:
+    def __init__(self, id: int, task: Task, seat: Seat, driver: ExecutorDriver, now: float) -> None:
         self.id, self.task, self.seat, self.driver = id, task, seat, driver
         self.state: TaskState = "accepted"
         self.priority, self.accepted = task.priority, now
@@ -166,4 +166,5 @@ class TaskRecord(Resource):
     def disposed(self) -> None:
         """The handle was closed: cancel what still runs."""
         if not self.ended:
-            self.seat.core.cancel(self, Cancelled(f"task {self.id} was cancelled: its handle was closed", task=self.id))
+            error = Cancelled(f"task {self.id} was cancelled: its handle was closed", task=self.id)
+            self.end(self.seat.core.clock.now(), error=error)

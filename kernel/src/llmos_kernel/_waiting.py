@@ -15,15 +15,27 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from llmos_kernel.clock import Clock, Lock
+from llmos_kernel.errors import KernelBug
 
 if TYPE_CHECKING:
     import asyncio
 
     from llmos_kernel._tasks import TaskRecord
+    from llmos_kernel.driver import Driver
 
 T = TypeVar("T")
 Attempt = Callable[[], Union[T, "WaitList"]]
 """A call under the core's lock: it does its work, or returns the list to wait on."""
+
+
+def finish(main: Coroutine[Any, Any, T]) -> T:
+    """Run *main*, whose awaits block, to its end in this thread."""
+    try:
+        main.send(None)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    raise KernelBug("a coroutine of a thread was suspended")
 
 
 class CoreLock:
@@ -140,30 +152,27 @@ class WaitList:
 class Bell:
     """Wakes one thread, which may be busy: a ring is remembered, two are one."""
 
-    __slots__ = ("_lock",)
+    __slots__ = ("lock",)
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
+        self.lock = threading.Lock()
+        """Taken until the bell rings: what the thread waits for."""
+        self.lock.acquire()
 
     def ring(self) -> None:
         """Wake the thread, now or when it next waits.  Any thread."""
-        if self._lock.locked():
+        if self.lock.locked():
             try:
-                self._lock.release()
+                self.lock.release()
             except RuntimeError:
                 return  # somebody else rang between the two lines
-
-    def wait(self, clock: Clock, until: float | None) -> None:
-        """Wait for a ring or for the time *until*."""
-        clock.wait(self._lock, until)
 
 
 class Workers:
     """A few threads that run short plugin code: processors, ``prepare``, control messages.  Started when needed."""
 
-    def __init__(self, name: str, most: int) -> None:
-        self._name, self._most = name, most
+    def __init__(self, driver: Driver, name: str, most: int) -> None:
+        self._driver, self._name, self._most = driver, name, most
         self._jobs: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         """As many as threads that wait for a job."""
@@ -174,11 +183,9 @@ class Workers:
     def submit(self, job: Callable[[], Any]) -> None:
         """Run *job*, which handles its own errors, on one of the threads."""
         with self._lock:
-            self._jobs.put(job)
             if self._open and not self._idle.acquire(blocking=False) and len(self.threads) < self._most:
-                name = f"{self._name}-{len(self.threads)}"
-                self.threads.append(threading.Thread(target=self._work, name=name, daemon=True))
-                self.threads[-1].start()
+                self.threads.append(self._driver.start(f"{self._name}-{len(self.threads)}", self._work()))
+            self._jobs.put(job)  # last: a job that stops the kernel finds its own thread among `threads`
 
     def close(self) -> None:
         """Let the threads end after the jobs that are queued."""
@@ -187,8 +194,8 @@ class Workers:
             for _ in self.threads:
                 self._jobs.put(None)
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+    async def _work(self) -> None:
+        while (job := await self._driver.take(self._jobs)) is not None:
             job()
             self._idle.release()
 

@@ -80,7 +80,7 @@ class CancelTask(_OfTask):
     def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
         """End it, and say how it ended."""
         rec = self.find(core, who)
-        core.cancel(rec, Cancelled(f"task {rec.id} was cancelled by {who.name}", task=rec.id))
+        rec.end(core.clock.now(), error=Cancelled(f"task {rec.id} was cancelled by {who.name}", task=rec.id))
         return {"id": rec.id, "state": rec.state}
 
 

@@ -20,6 +20,7 @@ from llmos_kernel.api import Credentials, Right, check_number, check_type
 from llmos_kernel.clock import Clock, SystemClock
 from llmos_kernel.config import KernelConfig
 from llmos_kernel.control import ControlPort
+from llmos_kernel.driver import Driver
 from llmos_kernel.errors import KernelStopped
 from llmos_kernel.loader import PluginRecord
 from llmos_kernel.plugins import Plugins
@@ -43,12 +44,13 @@ class Kernel:
     """
 
     def __init__(
-        self, config: KernelConfig | None = None, plugins: Iterable[object] = (), *, clock: Clock | None = None
-    ) -> None:
+        self, config: KernelConfig | None = None, plugins: Iterable[object] = (), *,
+        clock: Clock | None = None, driver: Driver | None = None,
+    ) -> None:  # fmt: skip
         self.config = config or KernelConfig()
         check_type("config", self.config, KernelConfig, "a KernelConfig")
         self.plugins = Plugins(self.config, (CallBackend(self.config.call_rows), *plugins))
-        self._core = Core(self.config, clock or SystemClock(), self.plugins)
+        self._core = Core(self.config, driver or Driver(clock or SystemClock()), self.plugins)
         self._core.models = Models(self._core)
         self.plugins.on_change = self._plugin_changed
 
@@ -149,15 +151,15 @@ class Kernel:
             for rec in list(core.tasks.values()):
                 rec.end(core.clock.now(), error=KernelStopped(f"the kernel stopped before task {rec.id} ended"))
             drivers = [served.detach() for served in core.models.all() if served.driver is not None]
-            threads = [*core.models.loads, *core.workers.threads]
+            loads = [served.loading for served in core.models.all() if served.loading is not None]
+            threads = [*(load.thread for load in loads), *core.workers.threads]
             for seat in [*core.seats.values(), core.seat]:
                 seat.account.room.wake_all()
                 for entry in core.table.owned(seat):
                     if isinstance(entry.resource, PortResource | MemoryResource) and entry.parent is None:
                         core.table.revoke(entry)
-            for served in core.models.all():
-                if served.loading is not None:
-                    served.loading.waiters.wake_all()
+            for load in loads:
+                load.waiters.wake_all()
             core.idle.wake_all()
         core.workers.close()
         return [*threads, *(thread for driver in drivers for thread in driver.threads())]

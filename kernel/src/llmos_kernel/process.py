@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from llmos_kernel._core import Core, Seat
+from llmos_kernel._dispatch import failed
 from llmos_kernel._handles import Handle, TaskHandle
 from llmos_kernel._models import CALL, Served
 from llmos_kernel._waiting import Attempt, T, WaitList
@@ -14,7 +15,7 @@ from llmos_kernel.api import (
     Auto, Context, Memory, Message, Model, Port, Principal, Receipt, Reply, Right, Task, check_type,
 )  # fmt: skip
 from llmos_kernel.services import Router
-from llmos_kernel.errors import InvalidArgument, KernelError, PluginFailed, PluginMissing, WouldBlock
+from llmos_kernel.errors import InvalidArgument, PluginMissing, WouldBlock
 
 if TYPE_CHECKING:
     from llmos_kernel.aio import AsyncProcess
@@ -99,10 +100,8 @@ class Calls:
     def _route(self, router: Router, kind: str, want: Auto) -> Served:
         try:
             return self._core.models.find(router.route(kind, want, self._core.models.candidates(kind)))
-        except KernelError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise PluginFailed.of(f"router:{self._core.config.router}", "route", error) from error
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            raise failed(f"router:{self._core.config.router}", "route", error)  # noqa: B904 - it has its cause
 
     def _send(self, to: Handle, body: object, handles: Iterable[Handle]) -> Attempt[Receipt]:
         handles = tuple(handles)

@@ -210,7 +210,7 @@ WRONG: list[tuple[str, Any, dict[str, Any], str]] = [
     ("embed", "\ud800", {}, "input"),
     ("embed", "moon " * 100, {}, "input"),
     ("embed", "moon", {"truncate": 1}, "params.truncate"),
-    ("embed", "moon", {"temperature": 1.0}, "params"),
+    ("embed", "moon", {"temperature": 1.0}, "params.temperature"),
     ("classify", "moon", {}, "kind"),
     ("generate", "moon", {}, "kind"),
     ("tokenize", 5, {}, "input"),

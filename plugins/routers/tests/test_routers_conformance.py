@@ -8,11 +8,10 @@ from llmos.testing.conformance import MakeRouter, RouterConformance
 from plugins.routers.tests.rules import MODULES, rule
 
 
-@pytest.mark.parametrize("name", MODULES)
 class TestRouters(RouterConformance):
     """Under the conformance tests of the kit."""
 
-    @pytest.fixture
-    def make_router(self, name: str) -> MakeRouter:
-        """The router of that name, with its defaults."""
-        return rule(name)
+    @pytest.fixture(params=MODULES)
+    def make_router(self, request: pytest.FixtureRequest) -> MakeRouter:
+        """One after the other, with their defaults."""
+        return rule(request.param)

@@ -344,9 +344,9 @@ def _input(value: object) -> tuple[str, str | None]:
 
 
 def _truncates(task: Task) -> bool:
-    for name in task.params:
+    for name, given in task.params.items():
         if name != "truncate":
-            raise _wrong("params", name, "truncate, the only parameter of this kind of task")
+            raise _wrong(f"params.{name}", given, "left out: truncate is the only parameter of this kind of task")
     value = task.params.get("truncate", False)
     if not isinstance(value, bool):
         raise _wrong("params.truncate", value, "true or false")

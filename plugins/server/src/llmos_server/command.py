@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from llmos import AsyncClient, read_options
+from llmos import AsyncClient, Settings, read_options
 from llmos_kernel.hookspecs import hookimpl
 from llmos_server.options import SOURCE, ServerOptions
 
@@ -40,13 +40,13 @@ def serve(context: click.Context, /, **given: object) -> None:
     configured = settings.kernel.options.get(SOURCE, {})
     chosen = {name: value for name, value in given.items() if value is not None}
     options = read_options(ServerOptions, {**configured, **chosen}, SOURCE)
-    asyncio.run(_serve(settings.kernel, context.obj.plugins, options))
+    asyncio.run(_serve(settings, context.obj.plugins, options))
 
 
-async def _serve(config: Any, plugins: tuple[object, ...], options: ServerOptions) -> None:  # noqa: ANN401
+async def _serve(settings: Settings, plugins: tuple[object, ...], options: ServerOptions) -> None:
     from llmos_server.app import build  # noqa: PLC0415 - FastAPI takes half a second, which only who serves pays
 
-    async with AsyncClient(config=config, plugins=plugins) as client:
+    async with AsyncClient(config=settings, plugins=plugins) as client:
         server = make_server(build(client, options), options)
         await server.serve()
 

@@ -17,7 +17,7 @@ to its end.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -32,6 +32,10 @@ POINTS = 100
 """How many quantiles a distribution is drawn by."""
 
 
+def _tuple(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(values)
+
+
 @attrs.frozen(kw_only=True)
 class Times:
     """A distribution of times, in seconds; None where there was nothing to measure."""
@@ -42,7 +46,7 @@ class Times:
     p95: float | None = None
     p99: float | None = None
     most: float | None = None
-    quantiles: tuple[float, ...] = attrs.field(default=(), converter=tuple, repr=False)
+    quantiles: tuple[float, ...] = attrs.field(default=(), converter=_tuple, repr=False)
     """The quantiles of 0, 1/`POINTS`, ... 1."""
 
     @classmethod

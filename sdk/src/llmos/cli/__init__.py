@@ -11,8 +11,20 @@ from typing import Any, TypeVar
 
 import click
 
-from llmos.cli._common import Common
+from llmos.cli._common import Common, pass_common
 
+__all__ = [
+    "COMMANDS",
+    "EPILOG",
+    "INTERRUPTED",
+    "READER_GONE",
+    "Common",
+    "LazyGroup",
+    "cli",
+    "main",
+    "pass_common",
+    "run",
+]
 _F = TypeVar("_F", bound=Callable[..., Any])
 INTERRUPTED, READER_GONE = 130, 141
 GROUP = "llmos.command"

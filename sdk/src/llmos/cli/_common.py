@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from llmos import Client, Settings
+    from llmos import Client, Pipeline, Settings
     from llmos_kernel.plugins import Plugins
 
 
@@ -42,6 +42,12 @@ class Common:
         from llmos_kernel.plugins import Plugins  # noqa: PLC0415 - the same
 
         return Plugins(self.settings().kernel, self.plugins)
+
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """Return the pipelines of the settings, which find the plugin objects as well."""
+        import attrs  # noqa: PLC0415 - the same
+
+        return tuple(attrs.evolve(one, plugins=self.plugins) for one in self.settings().pipelines)
 
     def client(self) -> Client:
         """Return a client of a kernel in this process."""

@@ -1,4 +1,4 @@
-"""pytest fixtures.  Switch them on with ``pytest_plugins = ["llmos.testing.fixtures"]``.
+"""pytest fixtures, which pytest has wherever llmos-sdk is installed.  Nothing of llmos is imported before one is used.
 
 echo      the `EchoBackend` behind the kernel, with its faults, gate and executors
 clock     a `VirtualClock`, which the kernel does not use unless a test builds one with it
@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llmos.testing import EchoBackend, FirstComePlugin, VirtualClock, echo_spec
-from llmos_kernel import Kernel, KernelConfig
-
 if TYPE_CHECKING:
-    from llmos_kernel import Process
+    from llmos.testing import EchoBackend, VirtualClock
+    from llmos_kernel import Kernel, Process
 
 
 def make_kernel(echo: EchoBackend, clock: VirtualClock | None = None, **config: object) -> Kernel:
     """Return a kernel, not started, that knows only *echo* (as models ``echo`` and ``echo-2``) and `FirstCome`."""
+    from llmos.testing import FirstComePlugin, echo_spec  # noqa: PLC0415 - 150 ms that only who uses a kernel pays
+    from llmos_kernel import Kernel, KernelConfig  # noqa: PLC0415 - the same
+
     models = (echo_spec("echo", aliases=("parrot",)), echo_spec("echo-2"))
     settings = KernelConfig(**{"models": models, "plugins": (), "timeout": 30.0, **config})  # type: ignore[arg-type]
     return Kernel(settings, plugins=(echo, FirstComePlugin()), clock=clock)
@@ -30,12 +31,16 @@ def make_kernel(echo: EchoBackend, clock: VirtualClock | None = None, **config: 
 @pytest.fixture
 def echo() -> EchoBackend:
     """The backend of the `kernel` fixture."""
+    from llmos.testing import EchoBackend  # noqa: PLC0415 - as above
+
     return EchoBackend()
 
 
 @pytest.fixture
 def clock() -> VirtualClock:
     """A clock that stands still until `VirtualClock.advance`."""
+    from llmos.testing import VirtualClock  # noqa: PLC0415 - as above
+
     return VirtualClock()
 
 
