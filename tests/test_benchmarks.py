@@ -25,7 +25,10 @@ from tests.benchmarks.peers.report import markdown, plot
 from tests.benchmarks.peers.results import Comparison, Goal, Measurement
 from tests.benchmarks.peers.worker import Place, Worker, WorkerFailed
 from tests.benchmarks.peers.works import QUICK, decode, mixed, prefill, streams
-from tests.benchmarks.readme import OPERATORS, comparisons, markdown as kernel_table, write
+from tests.benchmarks.policies import compare
+from tests.benchmarks.policies.compare import Saturated, judge
+from tests.benchmarks.policies.report import markdown as policy_table
+from tests.benchmarks.readme import OPERATORS, POLICIES, comparisons, markdown as kernel_table, write
 from tests.workspace import ROOT, run
 
 UNITS = {"load": "s", "outside": "%", "shared-prefix": "×"}
@@ -253,6 +256,49 @@ def test_documents_show_the_committed_figures() -> None:
     assert comparisons() in text
     assert kernel_table() in text
     assert operators.markdown(OPERATORS) in (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    assert policy_table(POLICIES) in (ROOT / "plugins" / "schedulers" / "README.md").read_text("utf-8")
+
+
+def test_policies_meet_their_goals() -> None:
+    """In the committed run, short requests are served early at little cost, and in time below saturation."""
+    data = json.loads(POLICIES.read_text("utf-8"))
+    first, *others = judge([Saturated(**run) for run in data["saturated"]])
+
+    assert ["fifo", "priority", "fair"] == [first.policy, *(one.policy for one in others)]
+    assert all(one.ratio <= 0.3 for one in others)
+    assert all(one.cost <= 0.05 for one in others)
+    assert {"edf": 0} == {run["policy"]: run["missed"] for run in data["loaded"] if run["policy"] == "edf"}
+
+
+def test_policies_are_judged_beside_fifo() -> None:
+    """The 95th percentile of all runs of a policy, and its mean throughput, over those under fifo."""
+    rates = {"batch_rate": 1.0, "swapped": 1}
+    runs = [
+        Saturated(policy="fifo", firsts=[10.0] * 100, throughput=200.0, **rates),
+        Saturated(policy="priority", firsts=[1.0] * 95 + [2.0] * 5, throughput=180.0, **rates),
+        Saturated(policy="fair", firsts=[5.0], throughput=210.0, **rates),
+        Saturated(policy="priority", firsts=[1.0] * 100, throughput=200.0, **rates),
+    ]
+    _, priority, fair = judge(runs)
+
+    assert (0.1, 0.05, 2) == (priority.ratio, pytest.approx(priority.cost), priority.swapped)
+    assert (0.5, pytest.approx(-0.05)) == (fair.ratio, fair.cost)
+
+
+def test_policies_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backlog and short requests, then both below saturation, on a small model."""
+    write_checkpoint("nano", tmp_path / "nano")
+    export_model(tmp_path / "nano", tmp_path / "folder", weights="fp32")
+    for name, value in {"FILLING": 0.2, "LASTING": 0.5, "RATE": 20.0, "LONG": ((20, 60), (20, 60))}.items():
+        monkeypatch.setattr(compare, name, value)
+
+    found = compare.saturated(tmp_path / "folder", "fair")
+    below = compare.loaded(tmp_path / "folder", "edf", batch_rate=5.0, seconds=0.5)
+
+    assert found.throughput > 0
+    assert 0 < min(found.firsts)
+    assert below.missed <= below.interactive
+    assert 0 < below.slowest
 
 
 def test_sentences_of_mixed_lengths() -> None:

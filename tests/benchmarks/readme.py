@@ -13,11 +13,13 @@ from tests.benchmarks.encoders import report as embedding  # noqa: E402 - the pa
 from tests.benchmarks.figures import cells, load  # noqa: E402 - the path comes first
 from tests.benchmarks import operators  # noqa: E402 - the same
 from tests.benchmarks.peers import report  # noqa: E402 - the same
+from tests.benchmarks.policies import report as waiting  # noqa: E402 - the same
 from tests.benchmarks.peers.results import Comparison  # noqa: E402 - the same
 
 RESULTS = Path(__file__).parent / "results"
 KERNEL = RESULTS / "kernel.json"
 ENCODERS = RESULTS / "encoders-minilm.json"
+POLICIES = RESULTS / "policies-smollm2-135m.json"
 OPERATORS = RESULTS / "operators-smollm2-135m.json"
 
 
@@ -56,3 +58,4 @@ if __name__ == "__main__":
     write(ROOT / "README.md", comparisons(), "speed")
     write(ROOT / "README.md", encoders(), "encoders")
     write(ROOT / "docs" / "benchmarks.md", operators.markdown(OPERATORS), "operators")
+    write(ROOT / "plugins" / "schedulers" / "README.md", waiting.markdown(POLICIES), "policies")

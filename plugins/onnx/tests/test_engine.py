@@ -19,6 +19,7 @@ from llmos_onnx.session import Runner
 from plugins.onnx.tests.driver import Driver, load
 
 TOKENS = 64
+HOW: tuple[Preemption, ...] = ("keep", "swap", "drop")
 SAMPLED = {"temperature": 1.1, "top_k": 40, "top_p": 0.95, "repetition_penalty": 1.2, "frequency_penalty": 0.3}
 
 
@@ -73,6 +74,34 @@ def test_preemption(executor: OnnxExecutor, how: Preemption, params: dict[str, A
     driver.finish_preempting(how, random.Random(3))
 
     assert expected == [driver.rows[index].tokens for index in range(len(asked))]
+
+
+@pytest.mark.parametrize("points", [60, pytest.param(1000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("params", [{}, SAMPLED], ids=["greedy", "sampled"])
+def test_many_preemptions(executor: OnnxExecutor, params: dict[str, Any], points: int) -> None:
+    """At so many random moments a task is stopped, each time in any of the three ways; all get their own tokens."""
+    chance, seen, done = random.Random(points), set(), 0
+    asked = prompts(8)
+    expected = [alone(executor, prompt, seed=index, **params) for index, prompt in enumerate(asked)]
+    while done < points:
+        driver = Driver(executor)
+        for index, prompt in enumerate(asked):  # nobody shares a cache, so that every drop is computed again
+            tenant = f"{points} {done} {index}"
+            driver.add(index, prompt, tenant=tenant, max_tokens=TOKENS, ignore_eos=True, seed=index, **params)
+        while not all(row.ended for row in driver.rows.values()):
+            for id, row in driver.rows.items():
+                if row.paused and chance.random() < 0.4:
+                    driver.resume(id)
+                elif not (row.ended or row.paused) and chance.random() < 0.1:
+                    how = chance.choice(HOW)
+                    seen.add((how, bool(row.tokens)))
+                    driver.pause(id, how)
+                    done += 1
+            if any(not (row.ended or row.paused) for row in driver.rows.values()):
+                driver.step(chunk=lambda: chance.randint(1, 16))
+
+        assert expected == [driver.rows[index].tokens for index in range(len(asked))]
+    assert {(how, begun) for how in HOW for begun in (True, False)} == seen
 
 
 @pytest.mark.parametrize("room", [0, 40])

@@ -81,7 +81,7 @@ class Server:
         """Load the model and do what is done once."""
         for seat in self._seats.values():
             for _ in range(3):
-                self.end(*self.begin(Request(at=0.0, tenant=BATCH, prompt=300, output=8), seat.process))
+                self.end(*self.begin(Request(at=0.0, tenant=BATCH, prompt=64, output=8), seat.process))
         self.begun = time.perf_counter()
 
     def now(self) -> float:
@@ -96,7 +96,7 @@ class Server:
         """Send a request now."""
         process = process or self._seats[request.tenant].process
         with self._lock:
-            prompt = self._rng.choices(range(100, 40_000), k=request.prompt)
+            prompt = self._rng.choices(range(100, 500), k=request.prompt)
         params = {"max_tokens": request.output, "min_tokens": request.output, "ignore_eos": True, "temperature": 0.0}
         task = Task("generate", "model", prompt, params=params, priority=request.priority, deadline=request.deadline)
         return request, self.now(), process, process.schedule(task)
