@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from llmos._step_profile import StepProfile
     from llmos._stream import AsyncStream, Stream
     from llmos._streams import AsyncStreams, Streams
-    from llmos._serving import Serving
+    from llmos._serving import Replicas, Serving
+    from llmos._supervisor import Supervisor
     from llmos._targets import Auto
     from llmos._text import Piece, Text
     from llmos_kernel import errors
@@ -48,7 +49,8 @@ _HOMES = {
     "_step_profile": ("StepProfile",),
     "_stream": ("AsyncStream", "Stream"),
     "_streams": ("AsyncStreams", "Streams"),
-    "_serving": ("Serving",),
+    "_serving": ("Replicas", "Serving"),
+    "_supervisor": ("Supervisor",),
     "_text": ("Piece", "Text"),
     "_targets": ("Auto",),
 }
@@ -70,6 +72,7 @@ __all__ = [
     "Options",
     "Piece",
     "Pipeline",
+    "Replicas",
     "Secret",
     "Serving",
     "Settings",
@@ -77,6 +80,7 @@ __all__ = [
     "StepProfile",
     "Stream",
     "Streams",
+    "Supervisor",
     "Text",
     "__version__",
     "call",

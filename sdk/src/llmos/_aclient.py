@@ -24,6 +24,7 @@ from llmos_kernel.errors import PermissionDenied, PluginError, ResourceError
 
 if TYPE_CHECKING:
     from llmos._settings import Settings
+    from llmos._supervisor import Supervisor
     from llmos_kernel import Handle, Kernel, KernelConfig, TaskHandle
     from llmos_kernel.aio import AsyncProcess
 
@@ -34,9 +35,9 @@ class AsyncClient:
     def __init__(
         self, address: str | None = None, *, kernel: Kernel | None = None,
         config: KernelConfig | Settings | None = None, plugins: Iterable[object] = (),
-        credentials: Credentials | None = None, token: str | None = None,
+        credentials: Credentials | None = None, token: str | None = None, supervisor: Supervisor | None = None,
     ) -> None:  # fmt: skip
-        self._lease = lease_kernel(address, kernel, config, plugins, token)
+        self._lease = lease_kernel(address, kernel, config, plugins, token, supervisor)
         try:
             self._process = self._lease.kernel.attach(credentials or Credentials())
         except BaseException:
@@ -74,7 +75,7 @@ class AsyncClient:
         """
         if isinstance(name, Auto) or name == AUTO:
             rest = await self._others(AUTO, fallbacks)
-            return AsyncModel(self._runner, AUTO, (Target(AUTO, any_model(name)), *rest))
+            return AsyncModel(self._runner, AUTO, (Target(AUTO, any_model(name), self._lease.fleet), *rest))
         spec = folder_spec(name)
         if spec is not None:
             name = spec.name
@@ -90,7 +91,7 @@ class AsyncClient:
             what = str(name)
         info = await self._info(str(name))
         note_alias(str(name), info)
-        return AsyncModel(self._runner, info.name, (Target(info.name, what), *others))
+        return AsyncModel(self._runner, info.name, (Target(info.name, what, self._lease.fleet), *others))
 
     async def _info(self, name: str) -> ModelInfo:
         try:
@@ -102,7 +103,8 @@ class AsyncClient:
         """Return what is tried after *name*, by the names of the models themselves."""
         given = self._lease.serving.fallbacks.get(name, ()) if fallbacks is None else check_fallbacks(fallbacks)
         names = [None if any_model(one) else (await self._info(str(one))).name for one in given]
-        return tuple(Target(name or AUTO, name or any_model(one)) for name, one in zip(names, given, strict=True))
+        pairs, fleet = zip(names, given, strict=True), self._lease.fleet
+        return tuple(Target(name or AUTO, name or any_model(one), fleet) for name, one in pairs)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return the models that can be loaded."""

@@ -25,6 +25,7 @@ from llmos_kernel.errors import PermissionDenied, PluginError, ResourceError
 
 if TYPE_CHECKING:
     from llmos._settings import Settings
+    from llmos._supervisor import Supervisor
     from llmos_kernel import Handle, Kernel, KernelConfig, Process, TaskHandle
 
 
@@ -33,16 +34,16 @@ class Client:
 
     Without arguments it shares the default kernel of this process, which is started with its first client and stopped
     with its last.  *kernel* uses one that the caller started and will stop.  *config*, a `KernelConfig` or all of the
-    `Settings`, and *plugins* are those of the default kernel; they must be the same for all who share it.  Closing the
-    client cancels its tasks.
+    `Settings`, and *plugins* are those of the default kernel; they must be the same for all who share it.  *supervisor*
+    is the one that watches *kernel*, if one does.  Closing the client cancels its tasks.
     """
 
     def __init__(
         self, address: str | None = None, *, kernel: Kernel | None = None,
         config: KernelConfig | Settings | None = None, plugins: Iterable[object] = (),
-        credentials: Credentials | None = None, token: str | None = None,
+        credentials: Credentials | None = None, token: str | None = None, supervisor: Supervisor | None = None,
     ) -> None:  # fmt: skip
-        self._lease = lease_kernel(address, kernel, config, plugins, token)
+        self._lease = lease_kernel(address, kernel, config, plugins, token, supervisor)
         try:
             self._process = self._lease.kernel.attach(credentials or Credentials())
         except BaseException:
@@ -78,7 +79,7 @@ class Client:
         """
         if isinstance(name, Auto) or name == AUTO:
             rest = self._others(AUTO, fallbacks)
-            return Model(self._runner, AUTO, (Target(AUTO, any_model(name)), *rest))
+            return Model(self._runner, AUTO, (Target(AUTO, any_model(name), self._lease.fleet), *rest))
         spec = folder_spec(name)
         if spec is not None:
             name = spec.name
@@ -94,7 +95,7 @@ class Client:
             what = str(name)
         info = self._info(str(name))
         note_alias(str(name), info)
-        return Model(self._runner, info.name, (Target(info.name, what), *others))
+        return Model(self._runner, info.name, (Target(info.name, what, self._lease.fleet), *others))
 
     def _info(self, name: str) -> ModelInfo:
         try:
@@ -106,7 +107,8 @@ class Client:
         """Return what is tried after *name*, by the names of the models themselves."""
         given = self._lease.serving.fallbacks.get(name, ()) if fallbacks is None else check_fallbacks(fallbacks)
         names = [None if any_model(one) else self._info(str(one)).name for one in given]
-        return tuple(Target(name or AUTO, name or any_model(one)) for name, one in zip(names, given, strict=True))
+        pairs, fleet = zip(names, given, strict=True), self._lease.fleet
+        return tuple(Target(name or AUTO, name or any_model(one), fleet) for name, one in pairs)
 
     def models(self) -> tuple[ModelInfo, ...]:
         """Return the models that can be loaded."""

@@ -18,7 +18,9 @@ from llmos._serving import Serving
 from llmos_kernel.errors import InvalidArgument, KernelStopped, PluginMissing
 
 if TYPE_CHECKING:
+    from llmos._elastic import Fleet
     from llmos._settings import Settings
+    from llmos._supervisor import Supervisor
     from llmos_kernel import Kernel, KernelConfig
 
 DRAIN = 5.0
@@ -35,6 +37,8 @@ class Lease:
     owned: bool
     """Whether the kernel is the default one, which ends with its last lease."""
     serving: Serving = attrs.field(factory=Serving)
+    fleet: Fleet | None = None
+    """What is known of replicas, where they are supervised."""
 
     def release(self) -> None:
         """Give the share back; the last one stops the default kernel."""
@@ -53,6 +57,7 @@ class _Default:
     plugins: tuple[object, ...] = ()
     leases: int = 0
     serving: Serving = attrs.field(factory=Serving)
+    supervisor: Supervisor | None = None
 
     def lease(self, config: KernelConfig | Settings | None, plugins: tuple[object, ...]) -> Lease:
         with self.lock:
@@ -72,7 +77,8 @@ class _Default:
                 )
                 raise InvalidArgument(message, field="config", value="other settings", expected="the same settings")
             self.leases += 1
-            return Lease(kernel, owned=True, serving=self.serving)
+            fleet = None if self.supervisor is None else self.supervisor.fleet
+            return Lease(kernel, owned=True, serving=self.serving, fleet=fleet)
 
     def _start(self, config: KernelConfig | Settings | None, plugins: tuple[object, ...]) -> Kernel:
         from llmos._settings import Settings, load_settings, routed  # noqa: PLC0415 - the same
@@ -82,12 +88,32 @@ class _Default:
         if isinstance(config, Settings):
             pipelines = (attrs.evolve(one, plugins=plugins) for one in config.pipelines)
             given, self.serving = (*plugins, *pipelines), config.serving
-            kernel = Kernel(routed(config.kernel, given), plugins=given)
+            kernel = self._supervised(routed(config.kernel, given), given)
         else:
-            kernel, self.serving = Kernel(config, plugins=plugins), Serving()
-        kernel.start()
+            kernel, self.serving, self.supervisor = Kernel(config, plugins=plugins), Serving(), None
+            kernel.start()
         self.kernel, self.config, self.plugins = kernel, config, plugins
         atexit.register(self.stop, drain=0.0, timeout=AT_EXIT)
+        return kernel
+
+    def _supervised(self, config: KernelConfig, plugins: tuple[object, ...]) -> Kernel:
+        """Return a kernel that runs, and is supervised where the settings ask for it."""
+        from llmos_kernel import Kernel  # noqa: PLC0415 - the same
+
+        self.supervisor = None
+        if self.serving.supervised:
+            from llmos._supervisor import Supervisor  # noqa: PLC0415 - only who has rules for it
+
+            self.supervisor = Supervisor(self.serving)
+            plugins = (*plugins, self.supervisor)
+        kernel = Kernel(config, plugins=plugins)
+        kernel.start()
+        try:
+            if self.supervisor is not None:
+                self.supervisor.watching(kernel)
+        except BaseException:
+            kernel.stop()
+            raise
         return kernel
 
     def release(self) -> None:
@@ -106,9 +132,12 @@ class _Default:
             kernel = self.kernel
             if kernel is None or (drain and self.leases):
                 return
-            self.kernel = self.config = None
+            supervisor = self.supervisor
+            self.kernel = self.config = self.supervisor = None
             self.plugins, self.leases = (), 0
         atexit.unregister(self.stop)
+        if supervisor is not None:
+            supervisor.stop(timeout)
         kernel.stop(drain=drain, timeout=timeout)
 
     def forked(self) -> None:
@@ -127,6 +156,7 @@ def lease_kernel(
     config: KernelConfig | Settings | None,
     plugins: Iterable[object] = (),
     token: str | None = None,
+    supervisor: Supervisor | None = None,
 ) -> Lease:
     """Return a lease of *kernel*, or of the default kernel; an *address* needs the server's package."""
     if address is not None:
@@ -138,8 +168,13 @@ def lease_kernel(
         raise InvalidArgument(message, field="token", value="given", expected="an address")
     plugins = tuple(plugins)
     if kernel is None:
+        if supervisor is not None:
+            message = "supervisor is for a kernel of your own; the default one has its own if its settings ask for it"
+            raise InvalidArgument(message, field="supervisor", value="given", expected="kernel as well")
         return _default.lease(config, plugins)
     if config is not None or plugins:
         message = "config and plugins are for the default kernel; a kernel of your own has its own"
         raise InvalidArgument(message, field="config", value="given", expected="kernel alone")
-    return Lease(kernel, owned=False)
+    if supervisor is None:
+        return Lease(kernel, owned=False)
+    return Lease(kernel, owned=False, serving=supervisor.serving, fleet=supervisor.fleet)

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from llmos._secrets import with_secrets
+from llmos._serving import Replicas
 from llmos_kernel.api import Budget
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import InvalidArgument
@@ -77,6 +78,17 @@ def read_budget(key: str, value: Any) -> Budget:  # noqa: ANN401
     numbers = read_table(read_whole)(key, value)
     _check_keys(f"key of {key}", numbers, Budget)
     return Budget(**numbers)
+
+
+def read_replicas(key: str, value: Any) -> Replicas:  # noqa: ANN401
+    """Read a table of ``replicas``."""
+    numbers = read_table(read_number)(key, value)
+    _check_keys(f"key of {key}", numbers, Replicas)
+    try:
+        return Replicas(**numbers)
+    except InvalidArgument as error:
+        fields = {**error.fields, "field": f"{key}.{error.fields['field']}"}
+        raise InvalidArgument(f"{key}: {error.message}", **fields) from error
 
 
 def read_specs(folder: Path) -> Reader:

@@ -38,6 +38,7 @@ _ENV: Mapping[str, reading.Reader] = {
     "observers": reading.split_names, "aliases": reading.split_pairs, "devices": reading.as_wholes,
     "timeout": reading.as_number, "stall_timeout": reading.as_number, "plugin_timeout": reading.as_number,
     "workers": reading.as_whole, "call_rows": reading.as_whole, "model": reading.as_text,
+    "keep_alive": reading.as_number,
 }  # fmt: skip
 """Readers of text, by key; what is not here has its place in the file only."""
 
@@ -187,7 +188,8 @@ def _readers(folder: Path) -> dict[str, reading.Reader]:
         "devices": reading.read_table(whole), "budget": reading.read_budget, "timeout": number,
         "stall_timeout": number, "plugin_timeout": number, "workers": whole, "call_rows": whole, "model": text,
         "pipelines": reading.read_table(read_steps),
-        "fallbacks": reading.read_table(names),
+        "fallbacks": reading.read_table(names), "replicas": reading.read_table(reading.read_replicas),
+        "keep_alive": number, "keep_alives": reading.read_table(number),
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from llmos_kernel.api import Auto as Auto  # noqa: PLC0414 - `llmos.Auto`
 from llmos_kernel.errors import KernelError, KernelStopped, PluginError, ResourceError
 
 if TYPE_CHECKING:
+    from llmos._elastic import Fleet
     from llmos._requests import Request
 
 AUTO = "auto"
@@ -33,13 +34,26 @@ class Target:
     """The model's, or what stands for it until it is known."""
     what: Any
     """A handle, a model's name, or `Auto`."""
+    fleet: Fleet | None = None
+    """Who knows of replicas."""
 
     def aimed(self, input: object, avoid: Sequence[str] = ()) -> Any:  # noqa: ANN401 - what a task's target may be
         """Return the target of a task with that *input*; a router is told what it shares, and what to *avoid*."""
-        if not isinstance(self.what, Auto):
+        want = self._wanted()
+        if not isinstance(want, Auto):
+            return want
+        word = want.affinity or affinity(input)
+        return attrs.evolve(want, affinity=word, avoid=(*want.avoid, *avoid))
+
+    def _wanted(self) -> Any:  # noqa: ANN401
+        """Return what it is, or its replicas that share the tasks; those that rest get none unless they are named."""
+        if self.fleet is None:
             return self.what
-        word = self.what.affinity or affinity(input)
-        return attrs.evolve(self.what, affinity=word, avoid=(*self.what.avoid, *avoid))
+        if isinstance(self.what, Auto):
+            resting = tuple(name for name in self.fleet.resting if name not in self.what.models)
+            return attrs.evolve(self.what, avoid=(*self.what.avoid, *resting))
+        shares = self.fleet.shares.get(self.name)
+        return self.what if shares is None else Auto(models=shares)
 
 
 def affinity(input: object) -> str:
