@@ -15,8 +15,8 @@ from tests.source import code_lines, functions, imports
 from tests.workspace import DISTRIBUTIONS, KERNEL, PLUGINS, ROOT, SDK, Distribution, tracked
 
 TOP_LEVEL = set(
-    "kernel sdk plugins tests docs plugin-template changelog.d pyproject.toml tox.ini toxfile.py requirements.txt "
-    "README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md".split()
+    "kernel sdk plugins tests docs plugin-template changelog.d mkdocs.yml pyproject.toml tox.ini toxfile.py "
+    "requirements.txt README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md".split()
 )
 VAGUE = {"helper", "helpers", "misc", "util", "utils"}
 TEXT = {".cfg", ".ini", ".json", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}

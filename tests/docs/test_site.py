@@ -1,0 +1,100 @@
+"""The site builds without a warning, needs no network, and its generated pages say everything that there is."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from html import unescape
+from pathlib import Path
+
+import attrs
+import click
+import pytest
+
+from docs.generator.reference import pages
+from llmos import _settings
+from llmos.cli import COMMANDS, cli
+from llmos_kernel import KernelConfig, errors, hookspecs
+from llmos_kernel.errors import KernelError
+from tests.workspace import PLUGINS, ROOT, run
+
+EXTERNAL = re.compile(r"<(?:link[^>]*rel=\"?stylesheet[^>]*href|script[^>]*src|img[^>]*src)=\"?(https?:)?//")
+
+QUIET = {"NO_MKDOCS_2_WARNING": "1"}
+"""The theme announces its successor on every build."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; links and anchors that lead nowhere are warnings, and warnings are errors."""
+    folder = tmp_path_factory.mktemp("site")
+    done = run(
+        sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder, cwd=ROOT, settings=QUIET
+    )
+
+    assert (0, "") == (done.returncode, done.stdout + done.stderr)
+    return folder
+
+
+def text_of(site: Path, page: str) -> str:
+    """Return what a reader of a page sees."""
+    return unescape(re.sub(r"<[^>]+>", "", (site / page).read_text("utf-8")))
+
+
+def test_needs_no_network(site: Path) -> None:
+    """No page fetches a font, a style, a script or a picture from elsewhere."""
+    assert [] == [path.name for path in site.rglob("*.html") if EXTERNAL.search(path.read_text("utf-8"))]
+
+
+def test_every_part_has_a_page(site: Path) -> None:
+    """Each distribution's README is a page."""
+    assert [] == [part.folder.name for part in PLUGINS if not (site / "parts" / f"{part.folder.name}.html").exists()]
+
+
+@pytest.mark.parametrize("name", sorted(hookspecs.HOOKS.values()))
+def test_hooks(site: Path, name: str) -> None:
+    """Each hook is described with its exact arguments and what it returns."""
+    signature = str(inspect.signature(getattr(hookspecs, name))).replace("'", "")
+
+    assert f"def {name}{signature}: ..." in text_of(site, "reference/hooks.html")
+
+
+def test_errors(site: Path) -> None:
+    """Each error has its place in the tree and a description."""
+    kinds = [name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, KernelError)]
+    page = (site / "reference" / "errors.html").read_text("utf-8")
+
+    assert [] == [name for name in kinds if f'id="llmos_kernel.errors.{name}"' not in page]
+
+
+def test_settings(site: Path) -> None:
+    """Each key of the file is in the table, and each that a kernel may be told."""
+    page = (site / "reference" / "settings.html").read_text("utf-8")
+    keys = {*_settings._readers(Path()), *attrs.fields_dict(KernelConfig)}
+
+    assert [] == [key for key in sorted(keys) if f"<code>{key}</code>" not in page]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_commands(site: Path, name: str) -> None:
+    """Each command and each of its options is described."""
+    command = cli.get_command(click.Context(cli, info_name="llmos"), name)
+    assert command is not None
+    page = text_of(site, "reference/cli.html")
+
+    assert [] == [option for option in options(command) if option not in page]
+
+
+def options(command: click.Command) -> list[str]:
+    """Return the long options of *command* and of the commands in it."""
+    inner = list(command.commands.values()) if isinstance(command, click.Group) else []
+    own = [option for param in command.params for option in param.opts if option.startswith("--")]
+    return own + [option for one in inner for option in options(one)]
+
+
+def test_generated_pages_are_in_the_navigation() -> None:
+    """No page of the reference is made and then not found."""
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+
+    assert [] == [page for page in pages() if page not in text]
