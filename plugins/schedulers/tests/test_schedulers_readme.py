@@ -27,7 +27,7 @@ def run(code: str) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.parametrize(("block", "prints"), [(0, 4), (3, 2), (4, 4)])
+@pytest.mark.parametrize(("block", "prints"), [(0, 4), (3, 2), (4, 4), (5, 2)])
 def test_readme_example(block: int, prints: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Each print of the example shows the value in the comment behind it."""
     said = re.findall(r"print\(.*\)  # (.*?)(?::|\n)", BLOCKS[block])
