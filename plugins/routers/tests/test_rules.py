@@ -190,10 +190,12 @@ def test_auto_knows_who_serves_many_at_once() -> None:
     router = rule("auto")()
     for name in ("narrow", "wide"):
         router.heard(ended(name, 1.0, 1.0))
-    router.heard(Event("step", 2.0, {"model": "wide", "rows": 8, "prompt": 0, "seconds": 0.1}))
+        rows = {"narrow": 1, "wide": 8}[name]
+        router.heard(Event("step", 2.0, {"model": name, "rows": rows, "prompt": 0, "seconds": 0.1}))
 
     assert "wide" == ask(router, one("narrow", 1), one("wide", 8))  # 2 s, and 1 + 1/8 s
     assert "narrow" == ask(router, one("narrow", 0), one("wide", 8))
+    assert "replica" == ask(router, one("replica", 7), one("wide", 8))  # 1 s: it may be as wide
 
 
 def test_auto_counts_loading() -> None:

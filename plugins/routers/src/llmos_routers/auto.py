@@ -8,8 +8,9 @@ Demonstration models come last: they show that everything works, and are of no o
 counts for less, and a model without one is taken for an average one.  *rate* is how fast a busy model finishes tasks:
 by Little's law (Little, "A Proof for the Queuing Formula: L = λW", Operations Research 1961), with *c* tasks in
 service, each for *service* seconds, ``c / service`` of them end in a second.  How many it serves at once is not
-announced; *c* is the most that were seen in one of its steps.  *line* is how many tasks, this one included, are beyond
-that.  *loading* is 0 for a model that is loaded, otherwise what it took the last time, or is guessed from its size.
+announced; *c* is the most that were seen in one of its steps, or, before its first one, in a step of any model.
+*line* is how many tasks, this one included, are beyond that.  *loading* is 0 for a model that is loaded, otherwise
+what it took the last time, or is guessed from its size.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class SoonestDone(Choosing[AutoOptions]):
         pace = self.measured.pace(name, kind)
         per_token = usual if pace is None else usual + (pace.service - usual) * self.measured.weight(pace)
         service = per_token * self.measured.tokens(kind)
-        at_once = self.measured.rows.get(name, 1)
+        at_once = self.measured.at_once(name)
         line = max(0, candidate.unfinished + 1 - at_once)
         return service + line * service / at_once + (0.0 if candidate.loaded else self._loading(candidate.spec))
 

@@ -82,6 +82,10 @@ class Measured:
         """Return how much *pace* still counts: 1 for the newest, half after each half-life."""
         return float(0.5 ** ((self.now - pace.at) / self.half_life))
 
+    def at_once(self, model: str) -> int:
+        """Return how many tasks *model* was seen to serve at once; before its first step, as many as any other."""
+        return self.rows.get(model) or max(self.rows.values(), default=1)
+
     def tokens(self, kind: str) -> float:
         """Return how many tokens a task of *kind* has, as a rule, over all models."""
         return self._tokens.get(kind, 1.0)
