@@ -125,11 +125,13 @@ def pipeline_of(common: Common, word: str) -> Pipeline:
 
     Raises `PluginMissing`, naming the nearest, for a word that is neither.
     """
+    import attrs  # noqa: PLC0415 - the same
+
     from llmos import Pipeline  # noqa: PLC0415 - the same
     from llmos_kernel.errors import PluginMissing  # noqa: PLC0415 - the same
     from llmos_kernel.loader import nearest  # noqa: PLC0415 - the same
 
-    known = {pipeline.name: pipeline for pipeline in common.pipelines()}
+    known = {one.name: attrs.evolve(one, plugins=common.plugins) for one in common.settings().pipelines}
     if word in known:
         return known[word]
     names = [name.strip() for name in word.split(",")]

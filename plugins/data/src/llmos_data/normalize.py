@@ -12,6 +12,7 @@ import attrs
 
 from llmos import read_options
 from llmos_data.stages import Chain, Controls, Form, LineEnds, Normal, Spaces
+from llmos_data.texts import InPieces
 from llmos_kernel.api import of_type
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
@@ -47,22 +48,14 @@ class Options:
 
 
 @attrs.frozen
-class Normalize(Processor):
+class Normalize(InPieces):
     """Evens out text, the text of chat messages, and each of a list of texts."""
 
+    name = "normalize"
     options: Options = attrs.field(factory=Options)
 
-    def process(self, value: Any, params: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as the contract has it
-        """Return *value* with all its text evened out.  Raises `InvalidArgument` for what holds no text."""
-        if isinstance(value, str):
-            passage = self.filter(params)
-            return passage.feed(value) + passage.end()
-        if isinstance(value, list | tuple):
-            return [self._item(item, f"input[{at}]", params) for at, item in enumerate(value)]
-        raise _wrong("input", value, "a text, a list of texts or a list of messages")
-
-    def filter(self, params: Mapping[str, Any]) -> TextFilter:
-        """Return a filter that gives the same text in pieces."""
+    def stage(self) -> TextFilter:
+        """Return the stages in their order."""
         return Chain(self._stages())
 
     def _stages(self) -> Iterator[TextFilter]:
@@ -74,30 +67,6 @@ class Normalize(Processor):
             yield Normal(self.options.form)
         if self.options.spaces:
             yield Spaces()
-
-    def _item(self, item: object, field: str, params: Mapping[str, Any]) -> object:
-        """Return one of a list: a text, or a message with its content evened out, be it text or a list of parts."""
-        if isinstance(item, str):
-            return self.process(item, params)
-        if not isinstance(item, Mapping):
-            raise _wrong(field, item, "a text or a message")
-        content = item.get("content")
-        if isinstance(content, str):
-            return {**item, "content": self.process(content, params)}
-        if isinstance(content, list | tuple):
-            return {**item, "content": [self._part(part, params) for part in content]}
-        return item
-
-    def _part(self, part: object, params: Mapping[str, Any]) -> object:
-        """Return a part of a message's content; only text has something to even out."""
-        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
-            return {**part, "text": self.process(part["text"], params)}
-        return part
-
-
-def _wrong(field: str, value: object, expected: str) -> InvalidArgument:
-    message = f"normalize: {field} must be {expected}, not {type(value).__name__}"
-    return InvalidArgument(message, field=field, value=value, expected=expected)
 
 
 @hookimpl
