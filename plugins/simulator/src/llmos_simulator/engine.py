@@ -58,6 +58,8 @@ def simulate(
 
     Raises `InvalidArgument` for arguments that are wrong, and whatever is wrong with a plugin that was named.
     """
+    check_type("arrivals", arrivals, Iterable, "arrivals, one after the other")
+    check_type("config", config or KernelConfig(), KernelConfig, "a KernelConfig")
     models = _models(profile, rows)
     loop = EventLoop()
     backend, watch = ModelledBackend(loop, models), _Watch()
@@ -141,8 +143,8 @@ _TELLING = frozenset(("task.done", "task.failed", "task.cancelled", "model.loade
 class Run(Iterator[Outcome]):
     """A simulation under way: iterating carries it on, and yields outcomes as they come.
 
-    It ends by itself when everything that came has ended.  Who leaves it earlier should `close` it, or use it in a
-    ``with`` statement; nothing but memory is lost if not.
+    It ends by itself when everything that came has ended, or with an error.  Who leaves it earlier should `close` it,
+    or use it in a ``with`` statement.
     """
 
     def __init__(
@@ -154,23 +156,31 @@ class Run(Iterator[Outcome]):
         self._loop, self._backend, self._events = loop, backend, events
         self._arrivals, self._again = arrivals, again
         self._outcomes: deque[Outcome] = deque()
-        self._flying: dict[int, tuple[Arrival, Process, Any]] = {}
+        self._flying: dict[int, tuple[Arrival, float, Process, Any]] = {}
         self._blocked: deque[Arrival] = deque()
         """Arrivals that wait for a model to load, or for room in a budget."""
         self._seats: dict[str, Process] = {}
         self._coming = 0
         """Arrivals that are planned."""
-        self._last = 0.0
+        self._last = self._start = 0.0
         self.requests = 0
         """Arrivals that came."""
         models = [spec.name for spec in kernel.config.models]
         self._models, self._target = models, Auto() if kernel.config.router else models[0] if len(models) == 1 else None
         kernel.start()
-        with kernel.attach(Credentials("simulation", "simulation")) as process:
-            for name in models:
+        try:
+            self._begin()
+        except Exception:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        """Load the models, and expect the first arrival."""
+        with self.kernel.attach(Credentials("simulation", "simulation")) as process:
+            for name in self._models:
                 process.alloc(Model(name)).close()
-        self._start = loop.time
-        self._draw()
+        self._start = self._loop.time
+        self._expect(self._draw())
 
     # --- what a caller sees
 
@@ -202,21 +212,23 @@ class Run(Iterator[Outcome]):
 
     def close(self) -> None:
         """Stop the kernel.  What has not ended yields no outcome."""
-        self._outcomes.clear()
-        self._finish()
-
-    def _finish(self) -> None:
+        for left in (self._outcomes, self._events, self._flying, self._blocked):
+            left.clear()
         self._coming = 0
-        self._flying.clear()
-        self._blocked.clear()
         self.kernel.stop()
 
     def __next__(self) -> Outcome:
+        try:
+            return self._outcome()
+        except Exception:
+            self.close()
+            raise
+
+    def _outcome(self) -> Outcome:
         while not self._outcomes:
             if self._events:
                 self._hear(self._events.popleft())
             elif not (self._coming or self._flying or self._blocked):
-                self._finish()
                 raise StopIteration
             elif not self._loop.advance():
                 self._sweep()
@@ -224,24 +236,36 @@ class Run(Iterator[Outcome]):
 
     # --- what comes
 
-    def _draw(self) -> None:
-        """Plan the next arrival that comes by itself."""
+    def _draw(self) -> Arrival | None:
+        """Return the next arrival that comes by itself."""
         arrival = next(self._arrivals, None)
-        if arrival is None:
-            return
-        check_type("arrivals", arrival, Arrival, "arrivals")
-        if arrival.at < self._last:
-            raise InvalidArgument.of("at", arrival.at, f"no earlier than the arrival before, at {self._last:g}")
-        self._last = arrival.at
-        self._coming += 1
-        self._loop.plan(arrival.at, lambda: self._next(arrival))
+        if arrival is not None:
+            check_type("arrivals", arrival, Arrival, "arrivals")
+            if arrival.at < self._last:
+                raise InvalidArgument.of("at", arrival.at, f"no earlier than the arrival before, at {self._last:g}")
+            self._last = arrival.at
+        return arrival
 
-    def _next(self, arrival: Arrival) -> None:
-        self._draw()
+    def _expect(self, arrival: Arrival | None) -> None:
+        """Plan an arrival that comes by itself, and after it the next."""
+        if arrival is not None:
+            self._coming += 1
+            self._loop.plan(arrival.at, lambda: self._come(arrival))
+
+    def _come(self, first: Arrival) -> None:
+        """Let *first* come, and all that come at the same time: no step begins between them."""
+        arrival: Arrival | None = first
+        self._coming -= 1
+        while arrival is not None and arrival.at <= self._loop.time:
+            self._arrive(arrival)
+            arrival = self._draw()
+        self._expect(arrival)
+
+    def _follow(self, arrival: Arrival) -> None:
+        self._coming -= 1
         self._arrive(arrival)
 
     def _arrive(self, arrival: Arrival) -> None:
-        self._coming -= 1
         self.requests += 1
         self._schedule(arrival)
 
@@ -263,7 +287,7 @@ class Run(Iterator[Outcome]):
         except KernelError as error:
             self._out(Outcome(arrival, ended=self._loop.time, error=type(error).__name__))
         else:
-            self._flying[handle.id] = (arrival, process, handle)
+            self._flying[handle.id] = (arrival, self._loop.time, process, handle)
 
     def _aim(self, arrival: Arrival) -> str | Auto:
         name = arrival.model or self._target
@@ -285,10 +309,10 @@ class Run(Iterator[Outcome]):
             else:
                 self._schedule(arrival)
 
-    def _landed(self, arrival: Arrival, process: Process, handle: Any, *, model: str) -> None:  # noqa: ANN401
+    def _landed(self, arrival: Arrival, accepted: float, process: Process, handle: Any, *, model: str) -> None:  # noqa: ANN401
         event = process.recv_nowait(handle).body
         usage = event.usage
-        began = arrival.at + usage.queued
+        began = accepted + usage.queued
         at = began + usage.prefill + usage.decode
         error = "" if isinstance(event, Done) else type(event.error).__name__
         admitted = None if error and usage.prefill == usage.decode == 0.0 else min(began, at)
@@ -309,14 +333,14 @@ class Run(Iterator[Outcome]):
             if not again.at >= self._loop.time:
                 raise InvalidArgument.of("at", again.at, f"no earlier than what it follows, at {self._loop.time:g}")
             self._coming += 1
-            self._loop.plan(again.at, lambda: self._arrive(again))
+            self._loop.plan(again.at, lambda: self._follow(again))
 
     def _sweep(self) -> None:
         """Find tasks whose end was not heard of: when very many end at once, the kernel drops events."""
         landed = False
-        for id, (arrival, process, handle) in list(self._flying.items()):
+        for id, flying in list(self._flying.items()):
             with contextlib.suppress(WouldBlock):
-                self._landed(arrival, process, handle, model=arrival.model)
+                self._landed(*flying, model=flying[0].model)
                 del self._flying[id]
                 landed = True
         if not landed:
