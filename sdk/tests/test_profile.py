@@ -99,6 +99,13 @@ def test_no_term_is_negative() -> None:
     assert 0.92 / 0.99 - 1 < 0 < found.worst < 0.1
 
 
+def test_a_noisy_step_takes_its_mean() -> None:
+    """Steps that take now this and now that long are said to take their mean, not less."""
+    found = fit([Step(rows=rows, seconds=0.1 * rows * noise) for rows in (1, 2, 4, 8) for noise in (0.5, 0.8, 1.7)])
+
+    assert 0.1 == pytest.approx(found.per_row)
+
+
 def test_one_kind_of_step_says_what_it_can() -> None:
     """Terms that the steps do not tell apart are left at 0, and the sum is right where it was measured."""
     found = fit([Step(rows=4, seconds=0.5)] * 3)

@@ -24,6 +24,8 @@ TERMS = (
     "fixed", "per_row", "prompt_fixed", "mixed_fixed", "per_prompt_token", "per_context_token", "per_prompt_context",
 )  # fmt: skip
 """What `fit` looks for, in the order of `Step.weights`."""
+ROUNDS = 3
+"""How often a fit is made, each time relative to the one before."""
 _TOO_FLAT = 1e-9
 """A pivot below this says that the steps do not tell two terms apart."""
 
@@ -172,34 +174,51 @@ def measure(bench: Bench, progress: Callable[[str, int, int], None]) -> StepProf
 def fit(steps: Sequence[Step]) -> StepProfile:
     """Return the terms, none negative, whose sums are nearest to the times of *steps*, by squares of relative errors.
 
+    Relative to what the sums say themselves, found round by round: relative to the times, those that happened to be
+    short would count more, and the sums be too small.
+    """
+    scales = [step.seconds for step in steps]
+    for _ in range(ROUNDS):
+        profile = _fitted(steps, scales)
+        scales = [_said(profile, step) for step in steps]
+    return _judged(profile, steps)
+
+
+def _fitted(steps: Sequence[Step], scales: Sequence[float]) -> StepProfile:
+    """Return the terms of least squared errors, each divided by its scale.
+
     The best sum without negative terms is the plain least-squares solution over the terms that it uses (Lawson and
     Hanson, "Solving Least Squares Problems", 1974, chapter 23).  There are 127 choices of these, so all are tried.
     """
-    rows = [[weight / step.seconds for weight in step.weights] for step in steps]
+    rows = [[weight / scale for weight in step.weights] for step, scale in zip(steps, scales, strict=True)]
+    times = [step.seconds / scale for step, scale in zip(steps, scales, strict=True)]
     found: list[tuple[float, dict[str, float]]] = []
     for size in range(1, len(TERMS) + 1):
         for chosen in itertools.combinations(range(len(TERMS)), size):
-            terms = _least_squares([[row[at] for at in chosen] for row in rows])
+            terms = _least_squares([[row[at] for at in chosen] for row in rows], times)
             if terms is not None and min(terms) >= 0:
-                errors = [sum(row[at] * term for at, term in zip(chosen, terms, strict=True)) - 1 for row in rows]
-                named = {TERMS[at]: term for at, term in zip(chosen, terms, strict=True)}
-                found.append((sum(error * error for error in errors), named))
-    profile = StepProfile(**min(found, key=lambda one: one[0])[1], steps=len(steps))  # type: ignore[arg-type]
-    return _judged(profile, steps)
+                said = [sum(row[at] * term for at, term in zip(chosen, terms, strict=True)) for row in rows]
+                missed = sum((one - other) ** 2 for one, other in zip(said, times, strict=True))
+                found.append((missed, {TERMS[at]: term for at, term in zip(chosen, terms, strict=True)}))
+    return StepProfile(**min(found, key=lambda one: one[0])[1], steps=len(steps))  # type: ignore[arg-type]
+
+
+def _said(profile: StepProfile, step: Step) -> float:
+    return profile.seconds(step.rows, step.prompt, step.context, step.pairs)
 
 
 def _judged(profile: StepProfile, steps: Sequence[Step]) -> StepProfile:
     """Return *profile* with how well it explains *steps*."""
     mean = statistics.fmean(step.seconds for step in steps)
-    said = [profile.seconds(step.rows, step.prompt, step.context, step.pairs) for step in steps]
+    said = [_said(profile, step) for step in steps]
     missed = sum((step.seconds - one) ** 2 for step, one in zip(steps, said, strict=True))
     variance = sum((step.seconds - mean) ** 2 for step in steps)
     worst = max(abs(one / step.seconds - 1) for step, one in zip(steps, said, strict=True))
     return attrs.evolve(profile, r2=1 - missed / variance if variance else 1.0, worst=worst)
 
 
-def _least_squares(rows: Sequence[Sequence[float]]) -> list[float] | None:
-    """Return x for which the rows times x are nearest to 1 each; None where the rows do not determine it.
+def _least_squares(rows: Sequence[Sequence[float]], times: Sequence[float]) -> list[float] | None:
+    """Return x for which the rows times x are nearest to *times*; None where the rows do not determine it.
 
     Normal equations, columns scaled to length 1, by Gauss and Jordan: there are at most seven unknowns.
     """
@@ -208,7 +227,13 @@ def _least_squares(rows: Sequence[Sequence[float]]) -> list[float] | None:
     if not all(scales):
         return None
     scaled = [[value / scale for value, scale in zip(row, scales, strict=True)] for row in rows]
-    table = [[*(_dot(scaled, a, b) for b in range(size)), sum(row[a] for row in scaled)] for a in range(size)]
+    table = [
+        [
+            *(_dot(scaled, a, b) for b in range(size)),
+            sum(row[a] * time for row, time in zip(scaled, times, strict=True)),
+        ]
+        for a in range(size)
+    ]
     for at in range(size):
         pivot = max(range(at, size), key=lambda line: abs(table[line][at]))
         if abs(table[pivot][at]) < _TOO_FLAT:
