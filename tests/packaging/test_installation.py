@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import commands
+from tests.documents import blocks, commands
 from tests.packaging.environments import META, Environment, new_environment, wheel
 from tests.workspace import AS_CALLER, DISTRIBUTIONS, ROOT, RUNTIME, run, tracked
 
@@ -48,6 +48,42 @@ def test_generate(standard: Environment) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+PROJECT = """
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "shortest-prompt"
+version = "1.0"
+dependencies = ["llmos-kernel"]
+
+[project.entry-points."llmos.scheduler"]
+shortest-prompt = "shortest_prompt"
+
+[tool.setuptools]
+py-modules = ["shortest_prompt"]
+"""
+
+
+def test_a_scheduler_of_ones_own(standard: Environment, tmp_path: Path) -> None:
+    """The scheduler that a README writes is installed like any package, and then chosen by its name."""
+    readme = ROOT / "plugins" / "schedulers" / "README.md"
+    (source,) = (block.text for block in blocks(readme, "python") if "class ShortestPrompt" in block.text)
+    (tmp_path / "shortest_prompt.py").write_text(source, "utf-8")
+    (tmp_path / "pyproject.toml").write_text(PROJECT, "utf-8")
+    standard.install(str(tmp_path))
+    prompt = ("generate", "The quick brown fox", "--max-tokens", "4")
+    done = standard.run("llmos", "--scheduler", "shortest-prompt", *prompt)
+    misspelt = standard.run("llmos", "--scheduler", "shortest-promt", *prompt)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert done.stdout.strip()
+    assert len(source.splitlines()) <= 50, "its imports and blank lines included"
+    assert 3 == misspelt.returncode
+    assert "shortest-prompt" in misspelt.stderr
 
 
 def test_types_are_shipped(standard: Environment) -> None:

@@ -177,10 +177,9 @@ def fit(steps: Sequence[Step]) -> StepProfile:
     Relative to what the sums say themselves, found round by round: relative to the times, those that happened to be
     short would count more, and the sums be too small.
     """
-    scales = [step.seconds for step in steps]
-    for _ in range(ROUNDS):
-        profile = _fitted(steps, scales)
-        scales = [_said(profile, step) for step in steps]
+    profile = _fitted(steps, [step.seconds for step in steps])
+    for _ in range(ROUNDS - 1):
+        profile = _fitted(steps, [_said(profile, step) for step in steps])
     return _judged(profile, steps)
 
 
