@@ -219,7 +219,7 @@ def test_a_place_comes_free_as_tasks_end() -> None:
     ({"tenants": {"free": {"token_per_minute": 3}}}, "token_per_minute", "the nearest is 'tokens_per_minute'"),
     ({"tenants": {"free": {"tasks": 0}}}, "tasks", "from 1"),
     ({"tenants": {"free": {"tokens_per_minute": nan}}}, "tokens_per_minute", "tenants.free"),
-    ({"default": {"requests_per_minute": 0}}, "requests_per_minute", "policy:admission, default"),
+    ({"default": {"requests_per_minute": 0}}, "requests_per_minute", "policy:admission: default: requests"),
     ({"default": {"burst": -1}}, "burst", "a number"),
 ], ids=str)  # fmt: skip
 def test_wrong_options(options: dict[str, Any], field: str, words: str) -> None:

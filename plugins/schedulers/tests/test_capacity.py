@@ -127,7 +127,7 @@ def test_too_much_for_one() -> None:
     ({"output": -5}, "output", "from 1"), ({"output": inf}, "output", "a number"),
     ({"output": "many"}, "output", "a number"), ({"variability": -1}, "variability", "from 0"),
     ({"think": 0}, "think", "from 0.001"), ({"think": None}, "think", "requests_per_minute"),
-    ({"requests_per_minute": 1}, "think", "not both"), ({"prompt": 1000}, "prompt", "context"),
+    ({"requests_per_minute": 1}, "think", "one of them"), ({"prompt": 1000}, "prompt", "context"),
 ], ids=str)  # fmt: skip
 def test_wrong_users(change: dict[str, Any], field: str, words: str) -> None:
     """What cannot be is refused by the name of the field."""

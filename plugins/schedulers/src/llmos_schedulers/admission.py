@@ -48,7 +48,7 @@ UNITS = {"tokens_per_minute": "tokens a minute", "requests_per_minute": "request
 
 def _quota(value: object, field: str) -> Quota:
     check_type(field, value, Mapping, "a table of limits")
-    return read_options(Quota, value, f"{SOURCE}, {field}")  # type: ignore[arg-type]
+    return read_options(Quota, value, field)  # type: ignore[arg-type]
 
 
 def _default(value: object) -> Quota:

@@ -69,7 +69,8 @@ class Usage:
 
     def __attrs_post_init__(self) -> None:
         if (self.think is None) == (self.requests_per_minute is None):
-            raise InvalidArgument.of("think", self.think, "given, or requests_per_minute, and not both")
+            other = "is given as well: one of them" if self.think is not None else "is given"
+            raise InvalidArgument.of("think", self.think, f"a number of seconds, unless requests_per_minute {other}")
 
 
 @attrs.frozen(kw_only=True)
