@@ -9,7 +9,9 @@ import attrs
 
 from tests.workspace import ROOT
 
-_FENCE = re.compile(r"(?:^<!-- not run: (.+?) -->\n+)?^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"""(?:^<!-- not run: (.+?) -->\n+)?^```(\w*)(?: title="([^"\n]+)")?\n(.*?)^```$""", re.MULTILINE | re.DOTALL
+)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -23,6 +25,8 @@ class Block:
     text: str
     not_run: str
     """Why it cannot run, from a comment `not run: ...` before it."""
+    title: str = ""
+    """The file that it is, if it is one: ``python title="name.py"``."""
 
     def __str__(self) -> str:
         return f"{self.path.relative_to(ROOT)}:{self.line}"
@@ -38,10 +42,15 @@ def blocks(path: Path, *languages: str) -> list[Block]:
     """Return the code blocks of *path* in one of *languages*."""
     text = path.read_text("utf-8")
     found = [
-        Block(path, text.count("\n", 0, match.start(2)) + 1, match[2], match[3], match[1] or "")
+        Block(path, text.count("\n", 0, match.start(2)) + 1, match[2], match[4], match[1] or "", match[3] or "")
         for match in _FENCE.finditer(text)
     ]
     return [block for block in found if block.language in languages]
+
+
+def pages() -> list[Path]:
+    """Return the pages of the site's folders: the examples of each are one program, run in order in one folder."""
+    return sorted(path for path in ROOT.glob("docs/*/**/*.md") if "zh" not in path.relative_to(ROOT).parts)
 
 
 def links(path: Path) -> list[str]:
