@@ -34,7 +34,7 @@ from llmos_kernel.api import MAX_SECONDS, check_type, mapping, number
 from llmos_kernel.errors import Overloaded
 from llmos_kernel.hookspecs import hookimpl
 from llmos_kernel.services import Action, Decision, Event, Policy
-from llmos_schedulers.fitting import ENDED, HALF_LIFE, Fits, Prediction
+from llmos_schedulers.fitting import ENDED, HALF_LIFE, Fits, Prediction, tells
 from llmos_schedulers.quotas import Quota, Quotas
 
 api = 1
@@ -103,6 +103,8 @@ class Admission(Policy):
 
     def heard(self, event: Event) -> None:
         """Learn from tasks that come and end."""
+        if not tells(event):
+            return
         with self._lock:
             self.fits.heard(event)
             if event.name == "task.accepted":

@@ -51,6 +51,17 @@ MOMENT = 1e-6
 """Seconds by which what begins because something ended may seem to have begun before it."""
 ENDED = frozenset(("task.done", "task.failed", "task.cancelled"))
 """Names of the events that end a task."""
+_WHO = frozenset(("task", "model", "kind", "tenant"))
+_TELLING = {"task.accepted": _WHO, "model.failed": frozenset(("model",))} | dict.fromkeys(
+    ENDED, _WHO | {"prompt", "cached", "generated", "queued", "prefill", "decode", "error"}
+)
+"""Events that say something about queues, and the fields that they need for that."""
+
+
+def tells(event: Event) -> bool:
+    """Whether an event says something about queues, and all of it: kernels of other versions may say less."""
+    needed = _TELLING.get(event.name)
+    return needed is not None and event.fields.keys() >= needed
 
 
 @attrs.define
@@ -344,6 +355,8 @@ class Fits:
 
     def heard(self, event: Event) -> None:
         """Learn from an event of the kernel; those that say nothing about queues are passed over."""
+        if not tells(event):
+            return
         if event.name == "task.accepted":
             self.of(event.fields["model"]).accepted(event.at, event.fields["task"])
         elif event.name in ENDED:
