@@ -70,6 +70,13 @@ def test_every_command_has_help(llmos: CommandLine, name: str) -> None:
     assert "Usage: llmos" in done.out
 
 
+def test_a_missing_argument_is_named(llmos: CommandLine) -> None:
+    """As its usage spells it."""
+    done = llmos("models", "show")
+
+    assert (2, True) == (done.code, "error: Missing argument 'NAME'." in done.err)
+
+
 def test_generate_prints_the_answer(llmos: CommandLine) -> None:
     """And nothing else."""
     done = llmos("generate", "the quick brown fox", "--max-tokens", "3")

@@ -48,9 +48,6 @@ class KernelError(Exception):
         self.message = message
         self.fields = {name: _plain(value) for name, value in fields.items()}
 
-    def __str__(self) -> str:
-        return self.message
-
     def __reduce__(self) -> tuple[object, ...]:
         return functools.partial(type(self), self.message, **self.fields), ()
 

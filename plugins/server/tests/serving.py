@@ -13,10 +13,10 @@ import httpx
 import openai
 import uvicorn
 
-from llmos import AsyncClient
+from llmos import AsyncClient, KeyRing
 from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
 from llmos_kernel import Kernel, KernelConfig
-from llmos_server.app import build
+from llmos_server.app import build, close
 from llmos_server.command import make_server
 from llmos_server.options import ServerOptions
 
@@ -41,24 +41,27 @@ class Site:
 
 
 @contextmanager
-def serving(*plugins: object, echo: EchoBackend | None = None, **options: Any) -> Iterator[Site]:
+def serving(
+    *plugins: object, echo: EchoBackend | None = None, ring: KeyRing | None = None, config: Any = None, **options: Any
+) -> Iterator[Site]:
     """Serve the models ``echo`` and ``toy`` while the block runs; nothing is left afterwards."""
     backend = echo or EchoBackend()
     specs = (echo_spec("echo", aliases=("parrot",), context=64), echo_spec("toy"))
-    config = KernelConfig(models=specs, timeout=PATIENCE)
-    with Kernel(config, plugins=(backend, FirstComePlugin(), *plugins)) as kernel:
+    settings = KernelConfig(models=specs, timeout=PATIENCE, **(config or {}))
+    with Kernel(settings, plugins=(backend, FirstComePlugin(), *plugins)) as kernel:
         chosen = ServerOptions(port=0, drain=1.0, **options)
         ready: list[Site] = []
         up = threading.Event()
-        with socket.create_server((chosen.host, 0)) as listening:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
 
             async def serve() -> None:
-                async with AsyncClient(kernel=kernel) as client:
-                    server = make_server(build(client, chosen), chosen)
-                    ready.append(Site(url, kernel, backend, server))
-                    up.set()
-                    await server.serve([listening])
+                app = build(lambda who: AsyncClient(kernel=kernel, credentials=who), chosen, ring)
+                server = make_server(app, chosen)
+                ready.append(Site(url, kernel, backend, server))
+                up.set()
+                await server.serve([listening])
+                await close(app)
 
             thread = threading.Thread(target=lambda: asyncio.run(serve()))
             thread.start()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmos._calls import call, call_async
     from llmos._client import Client, Model
     from llmos._conversation import AsyncConversation, Conversation
+    from llmos._keys import Key, KeyRing
     from llmos._llmos import LLMOS, load_model
     from llmos._models import ModelInfo
     from llmos._pipelines import Pipeline, Step
@@ -39,6 +40,7 @@ _HOMES = {
     "_calls": ("call", "call_async"),
     "_client": ("Client", "Model"),
     "_conversation": ("AsyncConversation", "Conversation"),
+    "_keys": ("Key", "KeyRing"),
     "_llmos": ("LLMOS", "load_model"),
     "_models": ("ModelInfo",),
     "_pipelines": ("Pipeline", "Step"),
@@ -66,6 +68,8 @@ __all__ = [
     "Auto",
     "Client",
     "Conversation",
+    "Key",
+    "KeyRing",
     "Messages",
     "Model",
     "ModelInfo",

@@ -41,7 +41,7 @@ class Library:
 
     def alias(self, name: str, model: str) -> None:
         """Let *name* mean *model*, whatever it meant before."""
-        _replace(self.aliases_file, self.aliases() | {name: model})
+        replace(self.aliases_file, self.aliases() | {name: model})
 
     def unalias(self, name: str) -> str:
         """Forget the alias *name* and return what it meant; raise `NotFound` if it is none of the user's."""
@@ -50,7 +50,7 @@ class Library:
             message = f"{name!r} is not among your own aliases ({', '.join(aliases) or 'there are none'})"
             raise NotFound(message, field="name", value=name, nearest=list(aliases))
         model = aliases.pop(name)
-        _replace(self.aliases_file, aliases)
+        replace(self.aliases_file, aliases)
         return model
 
     def blocked(self) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class Library:
         before = self.blocked()
         if (name in before) == off:
             return False
-        _replace(self.blocked_file, [*before, name] if off else [one for one in before if one != name])
+        replace(self.blocked_file, [*before, name] if off else [one for one in before if one != name])
         return True
 
     def add(self, spec: ModelSpec) -> None:
@@ -85,7 +85,7 @@ class Library:
         return removed
 
     def _write(self, models: Iterable[ModelSpec]) -> None:
-        _replace(self.file, [_entry(spec) for spec in models])
+        replace(self.file, [_entry(spec) for spec in models])
 
 
 def _listed(file: Path, key: str, read: Reader, nothing: Any) -> Any:  # noqa: ANN401 - what the reader returns
@@ -100,7 +100,7 @@ def _listed(file: Path, key: str, read: Reader, nothing: Any) -> Any:  # noqa: A
         raise ConfigError(message, field=key, value=str(file), expected="JSON", source=str(file)) from error
 
 
-def _replace(path: Path, value: object) -> None:
+def replace(path: Path, value: object) -> None:
     """Write *value* in place of a file: a reader sees the old one or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"

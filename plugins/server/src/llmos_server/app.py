@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from llmos import AsyncClient
+from llmos import KeyRing
 from llmos_kernel.errors import KernelBug, KernelError
 from llmos_server._version import __version__
 from llmos_server.failures import Refusal, invalid
@@ -18,18 +18,22 @@ from llmos_server.guards import Guard
 from llmos_server.openai import catalogue, completions
 from llmos_server.openai.requests import ChatBody, CompletionBody, EmbeddingBody
 from llmos_server.options import ServerOptions
-from llmos_server.state import State, state_of
+from llmos_server.state import Connect, State, state_of
 
 KNOWN = frozenset(name for body in (ChatBody, CompletionBody, EmbeddingBody) for name in body.model_fields)
 """The fields of all bodies."""
 DESCRIPTION = "The models of this machine, for the clients of OpenAI's API."
 
 
-def build(client: AsyncClient, options: ServerOptions | None = None) -> FastAPI:
-    """Return the application for *client*, which the caller closes after it."""
+def build(connect: Connect, options: ServerOptions | None = None, ring: KeyRing | None = None) -> FastAPI:
+    """Return the application, in which *connect* attaches to the kernel whoever a key of the *ring* says has come.
+
+    Raises `ConfigError` where nobody could come in.  When it is done with, `close` gives back what it holds.
+    """
     options = options or ServerOptions()
+    options.check_keys(0 if ring is None else len(ring.listed()))
     app = FastAPI(title="llmos", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
-    app.state.llmos = State(client, options)
+    app.state.llmos = State(connect, options)
     app.include_router(catalogue.router)
     app.include_router(completions.router)
     app.add_api_route("/health", _health, methods=["GET"], summary="Whether the server runs", tags=["Operation"])
@@ -39,15 +43,13 @@ def build(client: AsyncClient, options: ServerOptions | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _surprise)
-    app.add_middleware(Guard, options=options)
+    app.add_middleware(Guard, state=app.state.llmos, ring=ring, now=time.time)
     return app
 
 
-@asynccontextmanager
-async def application(options: ServerOptions | None = None) -> AsyncIterator[FastAPI]:
-    """Return the application for the default kernel, and let go of that afterwards."""
-    async with AsyncClient() as client:
-        yield build(client, options)
+async def close(app: FastAPI) -> None:
+    """Give back what the application holds of the kernel."""
+    await cast("State", app.state.llmos).close()
 
 
 async def _health() -> Response:
@@ -55,7 +57,7 @@ async def _health() -> Response:
 
 
 async def _ready(request: Request) -> Response:
-    state = await state_of(request).client.control("Stats")
+    state = await state_of(request).seat(None).client.control("Stats")
     ready = state["state"] == "running"
     return JSONResponse({"status": state["state"]}, 200 if ready else 503)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from llmos import AsyncClient, Settings, read_options
+from llmos import AsyncClient, KeyRing, Settings, read_options
+from llmos_kernel.api import Credentials
 from llmos_kernel.hookspecs import hookimpl
 from llmos_server.options import SOURCE, ServerOptions
 
@@ -33,7 +34,8 @@ def llmos_command() -> click.Command:
 def serve(context: click.Context, /, **given: object) -> None:
     """Serve the models over HTTP, to the clients of OpenAI's API.
 
-    Only programs of this machine can reach the server.  Ctrl-C lets the requests that run come to their end; a second
+    By itself only programs of this machine can reach the server; on any other address it asks for keys, which `llmos
+    keys create` makes.  Ctrl-C lets the requests that run come to their end; a second
     one does not wait for them.
     """
     settings = context.obj.settings()
@@ -44,11 +46,16 @@ def serve(context: click.Context, /, **given: object) -> None:
 
 
 async def _serve(settings: Settings, plugins: tuple[object, ...], options: ServerOptions) -> None:
-    from llmos_server.app import build  # noqa: PLC0415 - FastAPI takes half a second, which only who serves pays
+    from llmos_server.app import build, close  # noqa: PLC0415 - FastAPI takes half a second, which only who serves pays
 
-    async with AsyncClient(config=settings, plugins=plugins) as client:
-        server = make_server(build(client, options), options)
-        await server.serve()
+    def connect(who: Credentials) -> AsyncClient:
+        return AsyncClient(config=settings, plugins=plugins, credentials=who)
+
+    app = build(connect, options, KeyRing(settings.home))
+    try:
+        await make_server(app, options).serve()
+    finally:
+        await close(app)
 
 
 def make_server(app: Any, options: ServerOptions) -> uvicorn.Server:  # noqa: ANN401 - any ASGI application

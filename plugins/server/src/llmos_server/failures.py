@@ -64,6 +64,8 @@ class Refusal(Exception):
     def response(self) -> JSONResponse:
         """Return the whole answer."""
         headers = {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body(), self.status, headers)
 
 

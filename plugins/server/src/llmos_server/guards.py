@@ -6,13 +6,19 @@ ASGI middleware, because that alone can stop reading a body.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmos import Key, KeyRing
+from llmos_kernel.errors import PermissionDenied
 from llmos_server.failures import Refusal
-from llmos_server.options import ServerOptions, is_loopback
+from llmos_server.options import is_loopback
+from llmos_server.state import State
 
+PREFIX = "llmos"
+"""What keys of ours begin with."""
 OPEN = frozenset(("/health", "/ready"))
 """Routes that say nothing of models or tasks: they are answered however busy the server is."""
 
@@ -24,9 +30,9 @@ class Guard:
     name that a request asks for must be this machine's, and an origin, where a browser tells one, must be too.
     """
 
-    def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
-        self._app, self._options = app, options
-        self._places = asyncio.Semaphore(options.streams)
+    def __init__(self, app: ASGIApp, state: State, ring: KeyRing | None, now: Callable[[], float]) -> None:
+        self._app, self._state, self._options, self._ring, self._now = app, state, state.options, ring, now
+        self._places = asyncio.Semaphore(state.options.streams)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a refusal."""
@@ -35,6 +41,8 @@ class Guard:
             return
         try:
             self._check_origin(scope)
+            if scope["path"] not in OPEN:
+                scope["llmos.key"] = await self._holder(scope)
             body = await self._read(scope, receive)
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
@@ -50,17 +58,42 @@ class Guard:
                 await self._app(scope, _replay(body, receive), send)
 
     def _check_origin(self, scope: Scope) -> None:
-        if self._options.local == "closed":
-            raise Refusal(401, "this server lets nobody in: local is 'closed' and no keys are configured",
-                          "authentication_error", code="invalid_api_key")  # fmt: skip
         headers = dict(scope["headers"])
-        if self._options.socket:
+        if self._options.socket or not self._options.open:  # who needs a key is not taken in by a page that has none
             return
         for name in (b"host", b"origin"):
             text = headers.get(name, b"").decode("latin-1")
             if text and not _is_here(text):
                 message = f"requests for or from {text!r:.100} are not answered: this server is for this machine alone"
                 raise Refusal(403, message, "permission_error", code="wrong_origin")
+
+    async def _holder(self, scope: Scope) -> Key | None:
+        """Return whose key came with the request; None for who needs none.  Raise `Refusal` for everybody else."""
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+        scheme, _, shown = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        is_ours = scheme.lower() == "bearer" and shown.startswith(f"{PREFIX}-")
+        if self._ring is not None and is_ours:
+            try:
+                return self._ring.holder(shown, self._now())
+            except PermissionDenied:
+                await self._forget(shown)
+                raise self._unknown() from None
+        if self._options.open:
+            return None  # clients that insist on a key send anything
+        raise self._unknown()
+
+    async def _forget(self, shown: str) -> None:
+        """Take the seat away that was had by a key that was taken back since."""
+        number, ring = shown.split("-", 2)[1], self._ring
+        if ring is not None and self._state.holds(number):
+            live = {key.number for key in ring.listed() if not key.expired(self._now())}
+            if number not in live:
+                await self._state.leave(number)
+
+    @staticmethod
+    def _unknown() -> Refusal:
+        message = "the key is missing, wrong, expired or revoked: send one as Authorization: Bearer KEY"
+        return Refusal(401, message, "authentication_error", code="invalid_api_key")
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         """Return the body; raise `Refusal` as soon as it is known to be too much."""

@@ -22,8 +22,8 @@ def _text(instance: object, attribute: attrs.Attribute[Any], value: object) -> N
 
 
 def _local(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in ("open", "closed"):
-        raise ConfigError.of(attribute.name, value, "'open' or 'closed'")
+    if value not in ("open", "keys"):
+        raise ConfigError.of(attribute.name, value, "'open' or 'keys'")
 
 
 @attrs.frozen(kw_only=True)
@@ -36,8 +36,8 @@ class ServerOptions:
     """0 is any that is free."""
     socket: str = attrs.field(default="", validator=_text)
     """A Unix socket's path, instead of host and port."""
-    local: Literal["open", "closed"] = attrs.field(default="open", validator=_local)
-    """Whether whoever is on this machine may come without a key; ``closed`` lets nobody in."""
+    local: Literal["open", "keys"] = attrs.field(default="open", validator=_local)
+    """Whether whoever is on this machine may come without a key, or nobody."""
     body: int = attrs.field(default=2**23, validator=number(1, 2**40))
     """Most bytes of a request."""
     streams: int = attrs.field(default=512, validator=number(1, 2**20))
@@ -48,15 +48,23 @@ class ServerOptions:
     """Seconds that requests get to end when the server is told to stop."""
 
     def __attrs_post_init__(self) -> None:
-        if not self.socket and not is_loopback(self.host):
-            message = (
-                f"the server would listen on {self.host}, where others can reach it, and it has no keys yet by which "
-                "to tell who may come: use 127.0.0.1, or a Unix socket behind a proxy that asks for them"
-            )
-            raise ConfigError(message, field="host", value=self.host, expected="an address of this machine alone")
         if self.socket and not Path(self.socket).expanduser().parent.is_dir():
             message = f"the folder of the socket {self.socket} does not exist"
             raise ConfigError(message, field="socket", value=self.socket, expected="a path in a folder that exists")
+
+    @property
+    def open(self) -> bool:
+        """Whether who comes without a key is let in: only where nobody but this machine can come."""
+        return self.local == "open" and (bool(self.socket) or is_loopback(self.host))
+
+    def check_keys(self, count: int) -> None:
+        """Raise `ConfigError` if *count* keys are too few for where the server listens: nobody could come in."""
+        if not self.open and not count:
+            message = (
+                f"the server would listen on {self.socket or self.host} and let in nobody without a key, and there is "
+                "none: llmos keys create NAME makes one; without keys it serves 127.0.0.1 with local = 'open'"
+            )
+            raise ConfigError(message, field="host", value=self.host, expected="127.0.0.1, or at least one key")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,27 +1,61 @@
-"""What the routes share."""
+"""What the routes share: a seat at the kernel for each holder of a key, and one for who needs none."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
 from starlette.requests import Request
 
-from llmos import AsyncClient
+from llmos import AsyncClient, Key
+from llmos_kernel.api import Credentials
 from llmos_server.models import Models
 from llmos_server.options import ServerOptions
+
+Connect = Callable[[Credentials], AsyncClient]
+"""Attaches somebody to the kernel."""
+
+
+@attrs.frozen
+class Seat:
+    """Somebody's client, and the models that were loaded with it."""
+
+    client: AsyncClient
+    models: Models
 
 
 @attrs.define
 class State:
-    """The client, its models, and how much a request may take."""
+    """Everybody's seats, and how much a request may take."""
 
-    client: AsyncClient
+    connect: Connect
     options: ServerOptions
-    models: Models = attrs.field(init=False)
+    _seats: dict[str, Seat] = attrs.field(factory=dict, init=False)
+    """By the number of the key; who needs none has an empty one."""
 
-    def __attrs_post_init__(self) -> None:
-        self.models = Models(self.client)
+    def seat(self, key: Key | None) -> Seat:
+        """Return the seat of the holder of *key*, or of who needs none."""
+        number = "" if key is None else key.number
+        if number not in self._seats:
+            client = self.connect(Credentials() if key is None else key.credentials)
+            self._seats[number] = Seat(client, Models(client))
+        return self._seats[number]
+
+    async def leave(self, number: str) -> None:
+        """Cancel what the holder of a key that was taken back still has running, and take the seat away."""
+        seat = self._seats.pop(number, None)
+        if seat is not None:
+            await seat.client.close()
+
+    def holds(self, number: str) -> bool:
+        """Return whether somebody sits here by the key of that number."""
+        return number in self._seats
+
+    async def close(self) -> None:
+        """Take every seat away."""
+        for number in list(self._seats):
+            await self.leave(number)
 
     def limits(self) -> dict[str, Any]:
         """Return what every task is given: the time after which it ends, whoever still reads."""
@@ -31,3 +65,8 @@ class State:
 def state_of(request: Request) -> State:
     """Return the state of the application that answers *request*."""
     return cast("State", request.app.state.llmos)
+
+
+def seat_of(request: Request) -> Seat:
+    """Return the seat of who asks."""
+    return state_of(request).seat(request.scope.get("llmos.key"))

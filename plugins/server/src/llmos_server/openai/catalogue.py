@@ -13,7 +13,7 @@ from llmos import ModelInfo
 from llmos_kernel.errors import NotFound
 from llmos_server.failures import Refusal
 from llmos_server.openai.requests import EmbeddingBody
-from llmos_server.state import state_of
+from llmos_server.state import seat_of, state_of
 
 router = APIRouter(tags=["OpenAI"])
 BEGINNING = 1_700_000_000
@@ -23,14 +23,14 @@ BEGINNING = 1_700_000_000
 @router.get("/v1/models", summary="List the models")
 async def models(request: Request) -> Response:
     """List the models, by their names."""
-    found = await state_of(request).models.listed()
+    found = await seat_of(request).models.listed()
     return JSONResponse({"object": "list", "data": [_plain(info) for info in found]})
 
 
 @router.get("/v1/models/{name:path}", summary="Look a model up")
 async def model(name: str, request: Request) -> Response:
     """Tell of one model, by its name or an alias."""
-    for info in await state_of(request).models.listed():
+    for info in await seat_of(request).models.listed():
         if name in (info.name, *info.aliases):
             return JSONResponse(_plain(info))
     raise NotFound(f"there is no model {name!r:.200}", field="model", value=name[:200], nearest=[])
@@ -40,7 +40,7 @@ async def model(name: str, request: Request) -> Response:
 async def embed(body: EmbeddingBody, request: Request) -> Response:
     """Turn texts into vectors."""
     state = state_of(request)
-    loaded = await state.models.get(body.model)
+    loaded = await seat_of(request).models.get(body.model)
     texts = [body.input] if isinstance(body.input, str) else body.input
     vectors = await loaded.embed(texts, timeout=state.options.seconds)
     if body.dimensions is not None and body.dimensions != len(vectors[0]):

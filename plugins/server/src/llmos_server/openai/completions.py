@@ -15,7 +15,7 @@ from llmos_kernel.errors import KernelError
 from llmos_server.failures import Refusal
 from llmos_server.openai import answers, tools
 from llmos_server.openai.requests import ChatBody, CompletionBody, Sampling, Tool
-from llmos_server.state import state_of
+from llmos_server.state import seat_of, state_of
 
 router = APIRouter(tags=["OpenAI"])
 Choice = dict[str, Any]
@@ -25,7 +25,7 @@ Choice = dict[str, Any]
 async def chat(body: ChatBody, request: Request) -> Response:
     """Answer a conversation, whole or as a stream of server-sent events."""
     state = state_of(request)
-    model = await state.models.get(body.model)
+    model = await seat_of(request).models.get(body.model)
     offered = tools.offered(body)
     options = body.options() | state.limits()
     if tools.is_demanded(body):
@@ -44,7 +44,7 @@ async def chat(body: ChatBody, request: Request) -> Response:
 async def complete(body: CompletionBody, request: Request) -> Response:
     """Continue one text or several, whole or as a stream of server-sent events."""
     state = state_of(request)
-    model = await state.models.get(body.model)
+    model = await seat_of(request).models.get(body.model)
     options = body.options() | state.limits()
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     form = answers.Form(model.name, chat=False)

@@ -1,0 +1,154 @@
+"""Who may come: every route without a key, with each kind of wrong one, and with the right one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from llmos import KeyRing
+from llmos_kernel import Action, Decision, Policy
+from llmos_kernel.errors import ConfigError, InvalidArgument
+from llmos_server.app import build
+from llmos_server.guards import OPEN
+from llmos_server.options import ServerOptions
+from plugins.server.tests.serving import Site, serving
+
+LONG_AGO = 1000.0
+
+
+@attrs.frozen
+class Door:
+    """A server that asks for keys, and some keys."""
+
+    site: Site
+    ring: KeyRing
+    right: str
+    wrong: dict[str, str | None]
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """One for all tests here."""
+    ring = KeyRing(tmp_path_factory.mktemp("keys"))
+    right, _ = ring.create("ann", tenant="acme", now=time.time())
+    expired, _ = ring.create("old", tenant="acme", now=LONG_AGO, lifetime=60)
+    revoked, key = ring.create("gone", tenant="acme", now=time.time())
+    ring.revoke(key.number)
+    elsewhere, _ = KeyRing(tmp_path_factory.mktemp("others")).create("eve", tenant="acme", now=time.time())
+    wrong = {
+        "none": None, "empty": "", "no scheme": right, "another scheme": f"Basic {right}", "no key": "Bearer",
+        "hardly any": "Bearer x", "an invented one": "Bearer llmos-0123456789ab-xxxx", "not ours": "Bearer sk-1234",
+        "cut": f"Bearer {right[:-1]}", "longer": f"Bearer {right}x", "upper case": f"Bearer {right.upper()}",
+        "expired": f"Bearer {expired}", "revoked": f"Bearer {revoked}", "of another server": f"Bearer {elsewhere}",
+        "two in one": f"Bearer {right}, Bearer {right}",
+    }  # fmt: skip
+    with serving(ring=ring, local="keys") as site:
+        yield Door(site, ring, right, wrong)
+
+
+def routes(site: Site) -> list[tuple[str, str]]:
+    """Return method and path of everything that the running application answers, from the application itself."""
+    app: Any = build(lambda who: site.openai, ServerOptions())  # type: ignore[arg-type, return-value]
+    found = [(method, path) for path, methods in app.openapi()["paths"].items() for method in methods]
+    return [*found, ("get", "/openapi.json"), ("get", "/"), ("get", "/absent"), ("delete", "/v1/models")]
+
+
+def test_every_route_asks_for_a_key(door: Door) -> None:
+    """Whatever the method, and whatever is wrong with the key; the refusal is always the same."""
+    said = set()
+    for method, path in routes(door.site):
+        for value in door.wrong.values():
+            headers = {} if value is None else {"authorization": value}
+            response = door.site.http.request(method, path.replace("{name}", "echo"), headers=headers)
+            if path in OPEN:
+                assert 200 == response.status_code
+            else:
+                said.add((response.status_code, response.text, response.headers["www-authenticate"]))
+
+    assert 1 == len(said)
+    ((status, text, scheme),) = said
+    assert (401, "Bearer") == (status, scheme)
+    assert "invalid_api_key" in text
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_right_key_opens(door: Door, scheme: str) -> None:
+    """However the scheme is spelt."""
+    response = door.site.http.get("/v1/models", headers={"authorization": f"{scheme} {door.right}"})
+
+    assert 200 == response.status_code
+
+
+def test_two_keys_are_none(door: Door) -> None:
+    """A header that is there twice could mean one thing here and another to a proxy."""
+    headers = [("authorization", f"Bearer {door.right}")] * 2
+
+    assert 401 == door.site.http.get("/v1/models", headers=headers).status_code
+
+
+def test_revoking_counts_at_once(door: Door) -> None:
+    """The next request is refused."""
+    shown, key = door.ring.create("bob", tenant="acme", now=time.time())
+    headers = {"authorization": f"Bearer {shown}"}
+    assert 200 == door.site.http.get("/v1/models", headers=headers).status_code
+    door.ring.revoke(key.number)
+
+    assert [401, 401] == [door.site.http.get("/v1/models", headers=headers).status_code for _ in range(2)]
+
+
+class Witness(Policy):
+    """Remembers who scheduled."""
+
+    name = "witness"
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def check(self, action: Action) -> Decision:
+        """Note it."""
+        if action.name == "schedule":
+            self.seen.append((action.principal.name, action.principal.tenant))
+        return Decision.ABSTAIN
+
+
+def test_the_kernel_knows_who_comes(tmp_path: Path) -> None:
+    """From the key alone: what a body says of its user changes nothing.  Without a key it is who is here."""
+    ring, witness = KeyRing(tmp_path), Witness()
+    shown, _ = ring.create("ann", tenant="acme", now=time.time())
+    body = {"model": "echo", "messages": [{"role": "user", "content": "hi"}], "user": "root"}
+    with serving(witness, ring=ring) as site:
+        for headers in ({"authorization": f"Bearer {shown}"}, {"authorization": "Bearer anything"}, {}):
+            site.http.post("/v1/chat/completions", json=body, headers=headers).raise_for_status()
+        refused = site.http.post("/v1/chat/completions", json=body | {"tenant": "acme"})
+
+    assert [("ann", "acme"), ("local", "local"), ("local", "local")] == witness.seen
+    assert 400 == refused.status_code
+
+
+@pytest.mark.parametrize("options", [{"host": "10.1.2.3"}, {"host": "192.168.1.1"}, {"local": "keys"}])
+def test_nobody_could_come_in(tmp_path: Path, options: dict[str, Any]) -> None:
+    """A server that asks for keys does not start without one, and says how to make it."""
+    for ring in (None, KeyRing(tmp_path)):
+        with pytest.raises(ConfigError, match="llmos keys create NAME"):
+            build(lambda who: None, ServerOptions(**options), ring)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"host": 7}, "host"), ({"port": -1}, "port"), ({"port": 65536}, "port"), ({"port": "x"}, "port"),
+        ({"local": "maybe"}, "local"), ({"body": 0}, "body"), ({"streams": 0}, "streams"),
+        ({"seconds": float("nan")}, "seconds"), ({"socket": "/absent/folder/s"}, "socket"),
+    ],
+)  # fmt: skip
+def test_wrong_options(options: dict[str, Any], field: str) -> None:
+    """Each is named."""
+    with pytest.raises(InvalidArgument) as caught:
+        ServerOptions(**options)
+
+    assert field == caught.value.fields["field"]
