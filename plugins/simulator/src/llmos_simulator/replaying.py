@@ -77,9 +77,10 @@ def replay(
         found = _make(made, call, source, number)
         if found is not None:
             plans += 1
-            now, recorded, replayed = found
-            if json.dumps(recorded) != json.dumps(replayed):
-                difference = Difference(line=number, now=now, recorded=recorded, replayed=replayed)
+            now, recorded, answer = found
+            replayed = json.dumps(answer)
+            if json.dumps(recorded) != replayed:
+                difference = Difference(line=number, now=now, recorded=recorded, replayed=json.loads(replayed))
                 break
     return Replay(file=source, policy=name, calls=calls, plans=plans, difference=difference)
 
