@@ -18,7 +18,7 @@ from llmos.testing import EchoBackend
 from llmos.cli.export import show_progress
 from llmos_kernel import Handle
 from llmos_kernel.errors import KernelBug, OutOfMemory, PluginFailed
-from sdk.tests.cli import CommandLine
+from sdk.tests.cli import SETTINGS, CommandLine
 
 
 @pytest.fixture
@@ -227,6 +227,16 @@ def test_text_that_is_none(llmos: CommandLine) -> None:
     done = llmos("generate", stdin=b"ab\xff")
 
     assert (1, True) == (done.code, "byte 2" in done.err)
+
+
+def test_models_list_shows_replicas(llmos: CommandLine, tmp_path: Path) -> None:
+    """``llmos models list`` has how many there may be beside the name, for people and for programs."""
+    file = tmp_path / "replicas.toml"
+    file.write_text(SETTINGS + "[replicas.echo]\nmost = 2\n", "utf-8")
+    told = json.loads(llmos("--config", str(file), "models", "list", "--json").out)
+
+    assert "echo (×1–2)" in llmos("--config", str(file), "models", "list").out
+    assert [{"least": 1, "most": 2}, None] == [facts.get("replicas") for facts in told]
 
 
 def test_models_list(llmos: CommandLine) -> None:

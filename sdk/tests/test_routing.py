@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from typing import Any
 
 import pytest
 
 from llmos import AsyncClient, Auto, Client, Serving, Settings, load_settings
+from llmos._settings import routed
 from llmos._stream import AsyncStream, Stream
 from llmos._targets import Tries
 from llmos.testing import EchoBackend, EchoFaults, FirstComePlugin, echo_spec
@@ -290,3 +292,43 @@ def test_router_of_the_settings_is_optional() -> None:
         config=Settings(kernel=config, home=load_settings(environ={}).home), plugins=(EchoBackend(), FirstComePlugin())
     ) as client:
         assert GREETING == client.load_model("echo").generate_text(GREETING)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "changes"),
+    [
+        ("auto", {}), (None, {"plugins": ()}), (None, {"plugins": ("backend:onnx",)}), ("auto", {"plugins": ("auto",)}),
+        (None, {"blocked": ("llmos-routers",)}), (None, {"blocked": ("router:auto",)}), ("mine", {"router": "mine"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_router_of_the_standard_set(
+    wanted: str | None, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used where none is named, it is installed, and the settings let it be."""
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: name)
+
+    assert wanted == routed(KernelConfig(**{"plugins": ("*",), **changes})).router
+
+
+def test_router_of_the_standard_set_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not, there is none."""
+
+    def missing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.distribution", missing)
+
+    assert routed(KernelConfig(plugins=("*",))).router is None
+
+
+def test_fallbacks_of_an_alias(world: World) -> None:
+    """The settings' chain is the model's, by whatever name it is loaded."""
+    settings = load_settings(environ={}, fallbacks={"small": ["tiny"]}, plugins=[])
+    config = Settings(kernel=world.kernel.config, serving=settings.serving, home=settings.home)
+    world.echo.faults.load = ModelUnavailable("no such file", model="small")
+    plugins = (world.shaky, world.echo, FirstComePlugin(), world.router)
+    with Client(config=config, plugins=plugins) as client:
+        model = client.load_model("s")
+        with pytest.raises(ModelUnavailable, match="'small' failed before it"):
+            model.generate_text(GREETING)

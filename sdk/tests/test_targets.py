@@ -96,6 +96,15 @@ def test_last_error_tells_the_chain() -> None:
     assert error.__cause__ is CRASH
 
 
+def test_same_error_twice() -> None:
+    """A backend may raise one object again and again: each time counts."""
+    way = tries("big", "small")
+    way.again(CRASH)
+    way.again(CRASH)
+
+    assert "it crashed ('big' failed before it: it crashed)" == str(way.last(CRASH))
+
+
 def test_only_error_is_left_as_it_is() -> None:
     """Where nothing else was tried there is nothing to tell."""
     way = tries("big")

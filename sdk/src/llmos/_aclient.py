@@ -81,7 +81,8 @@ class AsyncClient:
             name = spec.name
             if all(model.name != name for model in await self.models()):
                 await self.control("AddModel", spec)
-        others = await self._others(str(name), fallbacks)
+        info = await self._info(str(name))
+        others = await self._others(info.name, fallbacks)
         try:
             what: Handle | str = await self.process.alloc(ModelRequest(str(name)), timeout=timeout)
         except (ResourceError, PluginError) as error:
@@ -89,7 +90,6 @@ class AsyncClient:
                 raise
             warn_of_fallback(str(name), error)
             what = str(name)
-        info = await self._info(str(name))
         note_alias(str(name), info)
         return AsyncModel(self._runner, info.name, (Target(info.name, what, self._lease.fleet), *others))
 

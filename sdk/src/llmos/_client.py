@@ -85,7 +85,8 @@ class Client:
             name = spec.name
             if all(model.name != name for model in self.models()):
                 self.control("AddModel", spec)
-        others = self._others(str(name), fallbacks)
+        info = self._info(str(name))
+        others = self._others(info.name, fallbacks)
         try:
             what: Handle | str = self.process.alloc(ModelRequest(str(name)), timeout=timeout)
         except (ResourceError, PluginError) as error:
@@ -93,7 +94,6 @@ class Client:
                 raise
             warn_of_fallback(str(name), error)
             what = str(name)
-        info = self._info(str(name))
         note_alias(str(name), info)
         return Model(self._runner, info.name, (Target(info.name, what, self._lease.fleet), *others))
 

@@ -88,7 +88,7 @@ class _Default:
         if isinstance(config, Settings):
             pipelines = (attrs.evolve(one, plugins=plugins) for one in config.pipelines)
             given, self.serving = (*plugins, *pipelines), config.serving
-            kernel = self._supervised(routed(config.kernel, given), given)
+            kernel = self._supervised(routed(config.kernel), given)
         else:
             kernel, self.serving, self.supervisor = Kernel(config, plugins=plugins), Serving(), None
             kernel.start()

@@ -27,6 +27,8 @@ FILE = "llmos.toml"
 DEFAULT_MODEL = "tiny"
 ROUTER = "auto"
 """The router that is used where the settings name none."""
+ROUTERS = "llmos-routers"
+"""The distribution that brings it."""
 PREFIX = "LLMOS_"
 _PLUGINS = ("*",)
 FREE_PREFIX = "LLMOS_X_"
@@ -96,12 +98,23 @@ def load_settings(
     )  # fmt: skip
 
 
-def routed(kernel: KernelConfig, plugins: tuple[object, ...] = ()) -> KernelConfig:
-    """Return *kernel* with the router that is used where the settings name none, if it is installed."""
-    from llmos_kernel.plugins import Plugins  # noqa: PLC0415 - only who starts a kernel needs it
+def routed(kernel: KernelConfig) -> KernelConfig:
+    """Return *kernel* with the router that is used where the settings name none, if it is installed and allowed.
 
-    offered = kernel.router is None and ROUTER in Plugins(kernel, plugins).names("router")
-    return attrs.evolve(kernel, router=ROUTER) if offered else kernel
+    That one distribution is looked for: to survey all plugins would take as long as the start of the kernel.
+    """
+    from importlib import metadata  # noqa: PLC0415 - only who starts a kernel needs it
+
+    from llmos_kernel.loader import listing  # noqa: PLC0415 - the same
+
+    named = f"router:{ROUTER}", ROUTER, ROUTERS
+    if kernel.router is not None or listing(kernel.blocked, *named) or not listing(kernel.plugins, *named):
+        return kernel
+    try:
+        metadata.distribution(ROUTERS)
+    except metadata.PackageNotFoundError:
+        return kernel
+    return attrs.evolve(kernel, router=ROUTER)
 
 
 def default_settings() -> Settings:

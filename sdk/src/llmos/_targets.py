@@ -117,7 +117,8 @@ class Tries:
 
     def last(self, error: KernelError) -> KernelError:
         """Return *error*, with what was tried before it where that was more than one model."""
-        before = [(name, failure) for name, failure in self._failed if failure is not error]
+        noted = bool(self._failed) and self._failed[-1][1] is error
+        before = self._failed[:-1] if noted else self._failed
         if not before:
             return error
         said = "; ".join(f"{name!r} failed before it: {failure.message}" for name, failure in before)

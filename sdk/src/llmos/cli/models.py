@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 
 from llmos._library import Library
 from llmos._models import folder_spec, read_folder
+from llmos._serving import Replicas
 from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import InvalidArgument, NotFound
@@ -35,7 +37,11 @@ def list_models(common: Common, as_json: bool) -> None:
     """Show the models that can be loaded, and their other names."""
     models = known_models(common)
     aliases = _aliases(common, models)
+    replicas = common.settings().serving.replicas
     facts = [attrs.asdict(spec) | {"aliases": aliases[spec.name]} for spec in models]
+    for fact in facts:
+        if rule := replicas.get(fact["name"]):
+            fact["replicas"] = {"least": rule.least, "most": rule.most}
     if as_json:
         print_json(facts)
     elif not models:
@@ -43,9 +49,12 @@ def list_models(common: Common, as_json: bool) -> None:
     else:
         rows = [("NAME", "SIZE", "BACKEND", "FROM", "ALIASES")]
         rows += [
-            (spec.name, size(spec.nbytes), spec.backend, spec.distribution or "you", ", ".join(aliases[spec.name]))
+            (
+                _counted(spec.name, replicas), size(spec.nbytes), spec.backend, spec.distribution or "you",
+                ", ".join(aliases[spec.name]),
+            )
             for spec in models
-        ]
+        ]  # fmt: skip
         print_columns(rows)
 
 
@@ -172,6 +181,12 @@ def size(nbytes: int) -> str:
         value /= 1000
         units.pop(0)
     return f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 100 else f"{value:.1f} {units[0]}"
+
+
+def _counted(name: str, replicas: Mapping[str, Replicas]) -> str:
+    """Return *name*, with how many there may be of it where that is not one."""
+    rule = replicas.get(name)
+    return name if rule is None else f"{name} (×{rule.least}–{rule.most})"
 
 
 def _aliases(common: Common, models: list[ModelSpec]) -> dict[str, list[str]]:
