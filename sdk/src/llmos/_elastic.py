@@ -119,7 +119,8 @@ class Fleet:
         self._idle: dict[str, float] = {}
         """Since when a loaded model has had nothing to do, or was last refused to go."""
         self._loaded: set[str] = set()
-        self._checked = 0.0
+        self._checked: float | None = None
+        """When it was looked last whether what was heard is true; at first, since when something was heard."""
         self.shares: Mapping[str, tuple[str, ...]] = {}
         """The replicas that share the tasks of a model, where there are others than itself."""
         self.resting: tuple[str, ...] = ()
@@ -131,6 +132,7 @@ class Fleet:
     def hear(self, event: Event) -> None:
         """Take note of an event, one of `HEARD`."""
         model, task = str(event.fields.get("model", "")), event.fields.get("task")
+        self._checked = event.at if self._checked is None else self._checked
         family = self._family_of.get(model)
         if event.name == "task.accepted":
             self._tasks[model].add(task)
@@ -157,7 +159,7 @@ class Fleet:
             elif model in self._loaded:
                 self._gone(model)
             if facts.idle:
-                self._rest(model, now)
+                self._idle.setdefault(model, now)
             else:
                 self._idle.pop(model, None)
         for family in self._families.values():
@@ -179,8 +181,9 @@ class Fleet:
         self._look(now)
 
     def _rest(self, model: str, now: float) -> None:
+        """Note that a model has nothing to do since *now*, or longer: news may be older than what was seen."""
         if model in self._loaded and not self._tasks[model]:
-            self._idle.setdefault(model, now)
+            self._idle[model] = min(self._idle.get(model, now), now)
 
     def _gone(self, model: str) -> None:
         self._loaded.discard(model)
@@ -211,7 +214,8 @@ class Fleet:
         """Return when to `sync` and `decide` next; infinity where nothing will be due by itself."""
         times = [family.due(len(self._active(family))) for family in self._families.values()]
         times += [since + self._patience(model) for model, since in self._idle.items()]
-        return min([*times, self._checked + RECHECK if self._loaded else math.inf])
+        look = math.inf if self._checked is None or not self._loaded else self._checked + RECHECK
+        return min([*times, look])
 
     def _patience(self, model: str) -> float:
         """Return for how many seconds an idle model stays."""
