@@ -39,7 +39,8 @@ def test_wheel_holds_the_package_alone(dist: Distribution, built: dict[str, Path
 
     assert {dist.package, f"{dist.name.replace('-', '_')}-{version(dist, built)}.dist-info"} == tops
     assert f"{dist.package}/py.typed" in files
-    assert [name for name in files if "/tests/" in name or "__pycache__" in name] == []
+    ours = [name for name in files if not name.startswith("llmos/plugin-template/")]  # which has the tests of others
+    assert [name for name in ours if "/tests/" in name or "__pycache__" in name] == []
 
 
 @each

@@ -6,12 +6,14 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import attrs
 import click
 
 from llmos._library import Library
 from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json
+from llmos_kernel.contracts import API
 from llmos_kernel.errors import CallerError, InvalidArgument, NotFound
 from llmos_kernel.loader import PluginRecord, listing, nearest
 
@@ -126,6 +128,24 @@ def uninstall(packages: tuple[str, ...], yes: bool) -> int:
     if not yes:
         click.confirm(f"Remove {', '.join(packages)}?", abort=True)
     return _installer("uninstall", *packages)
+
+
+@command.command("new")
+@click.argument("kind", type=click.Choice(sorted(API)))
+@click.argument("name")
+@click.option("--into", default=".", type=click.Path(file_okay=False), help="Where its folder goes.  [default: here]")
+@click.option("--description", default="", help="What it does, in one sentence.")
+@json_option
+def new(kind: str, name: str, into: str, description: str, as_json: bool) -> None:
+    """Begin a plugin of KIND that configurations will call NAME: a package with sources, tests and CI."""
+    from llmos.cli._new_plugin import make  # noqa: PLC0415 - only who begins a plugin needs it
+
+    folder = make(kind, name, Path(into), description)
+    if as_json:
+        print_json({"kind": kind, "name": name, "folder": str(folder)})
+    else:
+        click.echo(f"{folder} is yours.")
+        click.echo(f"next:  cd {folder} && pip install -e '.[test]' && pytest")
 
 
 @command.command("freeze")
