@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmos.testing.simulated import Simulation
 from llmos_kernel.contracts import Limits, TaskView
 from llmos_schedulers import fair
-from plugins.schedulers.tests.policies import policy
+from plugins.schedulers.tests.policies import MODULES, policy
 
 PROMPT_COST, OUTPUT_COST = 1.0, 2.0
 
@@ -95,9 +95,11 @@ def jain(shares: Mapping[str, float]) -> float:
     return sum(shares.values()) ** 2 / (len(shares) * sum(share**2 for share in shares.values()))
 
 
-@pytest.mark.parametrize(("name", "least", "most"), [("fair", 0.98, 1.0), ("fifo", 0.3, 0.7)])
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [(name, *((0.98, 1.0) if name == "fair" else (0.44, 0.45))) for name in MODULES]
+)
 def test_equal_shares(name: str, least: float, most: float) -> None:
-    """Of four tenants at 1:2:4:20, all sending more than their share, all get the same; by arrival they do not."""
+    """Of four tenants at 1:2:4:20, all sending more than their share, all get the same under fair, and under no other policy."""
     all_ = crowd({"a": 0.25, "b": 0.5, "c": 1.0, "d": 5.0}, name)
     for _ in range(600):
         all_.turn()

@@ -258,14 +258,17 @@ def main() -> None:
     """Measure, simulate, print the table and write the JSON, arrivals included."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.policies.simulated", description="Compare them.")
     parser.add_argument("folder", type=Path, help="a native model folder")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="written; workloads that it has are replaced")
+    parser.add_argument("--only", choices=list(WORKLOADS), nargs="+", default=list(WORKLOADS))
     options = parser.parse_args()
     facts, limits = machine(), sizes(options.folder)
-    found = [
-        compared(name, policy, run(options.folder, policy, make()), limits)
-        for name, (policy, make) in WORKLOADS.items()
-    ]
-    data = {"model": options.folder.name, "machine": facts, "workloads": found}
+    before = json.loads(options.out.read_text("utf-8"))["workloads"] if options.out.exists() else []
+    found = {one["workload"]: one for one in before}
+    for name in options.only:
+        policy, make = WORKLOADS[name]
+        found[name] = compared(name, policy, run(options.folder, policy, make()), limits)
+    workloads = [found[name] for name in WORKLOADS if name in found]
+    data = {"model": options.folder.name, "machine": facts, "workloads": workloads}
     options.out.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
     print(markdown(options.out))
 
