@@ -99,7 +99,7 @@ def jain(shares: Mapping[str, float]) -> float:
     ("name", "least", "most"), [(name, *((0.98, 1.0) if name == "fair" else (0.44, 0.45))) for name in MODULES]
 )
 def test_equal_shares(name: str, least: float, most: float) -> None:
-    """Of four tenants at 1:2:4:20, all sending more than their share, all get the same under fair, and under no other policy."""
+    """Of four tenants at 1:2:4:20, all sending enough, all get the same under fair and under no other policy."""
     all_ = crowd({"a": 0.25, "b": 0.5, "c": 1.0, "d": 5.0}, name)
     for _ in range(600):
         all_.turn()
