@@ -79,7 +79,7 @@ def test_a_scheduler_of_ones_own(standard: Environment, tmp_path: Path) -> None:
     done = standard.run("llmos", "--scheduler", "shortest-prompt", *prompt)
     misspelt = standard.run("llmos", "--scheduler", "shortest-promt", *prompt)
 
-    assert (0, "") == (done.returncode, done.stderr)
+    assert 0 == done.returncode, done.stderr
     assert done.stdout.strip()
     assert len(source.splitlines()) <= 50, "its imports and blank lines included"
     assert 3 == misspelt.returncode
