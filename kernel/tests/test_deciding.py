@@ -15,7 +15,7 @@ from llmos_kernel import (
     Action, Auto, Candidate, Chunk, Credentials, Decision, Done, Event, Kernel, Model, ModelSpec, Policy, Router, Task,
 )  # fmt: skip
 from llmos_kernel.control import UnloadModel
-from llmos_kernel.errors import ExecutorCrashed, InvalidArgument, KernelError, Overloaded, TaskFailed
+from llmos_kernel.errors import ExecutorCrashed, InvalidArgument, KernelError, Overloaded, PluginFailed, TaskFailed
 
 
 def generate(prompt: str = "one two three", **fields: Any) -> Task:
@@ -230,3 +230,40 @@ def test_a_streaming_task_can_be_refused_too() -> None:
 
     assert "one two three" == "".join(chunk.text for chunk in chunks)
     assert isinstance(end, Done)
+
+
+class Wanderer(Router):
+    """Chooses what nobody offered."""
+
+    name = "wanderer"
+
+    def __init__(self, choice: object) -> None:
+        self._choice = choice
+
+    def route(self, kind: str, want: Auto, candidates: tuple[Candidate, ...]) -> Any:
+        """Return the choice."""
+        return self._choice
+
+
+@pytest.mark.parametrize("choice", ["absent", "parrot", "plain", None, 7])
+def test_a_router_chooses_among_the_candidates(choice: object) -> None:
+    """A name that is not a candidate's, an alias or a model of another kind too, is the router's fault."""
+    specs = (echo_spec("echo", aliases=("parrot",)), echo_spec("plain", kinds=("embed",)))
+    with build(EchoBackend(), Wanderer(choice), router="wanderer", models=specs) as kernel:
+        process = kernel.attach()
+        with pytest.raises(PluginFailed, match=r"router:wanderer chose .* none of the candidates"):
+            process.schedule(Task("generate", Auto(), "x"))
+        result(process, process.schedule(generate()))
+        process.close()
+
+
+def test_a_task_knows_its_model() -> None:
+    """From the moment it is accepted, also where a router chose."""
+    with build(EchoBackend(), ListeningRouter(), router="first") as kernel:
+        process = kernel.attach()
+        routed, named = (process.schedule(Task("generate", target, "x")) for target in (Auto(), "parrot"))
+        result(process, routed)
+        result(process, named)
+        process.close()
+
+    assert ("echo", "echo") == (routed.model, named.model)

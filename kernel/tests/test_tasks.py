@@ -1068,7 +1068,8 @@ def test_least_recently_used_goes(echo: EchoBackend) -> None:
             return result(process, process.schedule(Task("generate", name, "x"))).text
 
         def loaded() -> list[str]:
-            return [served.name for served in kernel._core.models.all() if served.driver and served.name != "call"]
+            models = kernel._core.models.served.values()
+            return [served.name for served in models if served.driver and served.name != "call"]
 
         run("m0")
         run("m1")

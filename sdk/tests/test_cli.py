@@ -77,6 +77,14 @@ def test_a_missing_argument_is_named(llmos: CommandLine) -> None:
     assert (2, True) == (done.code, "error: Missing argument 'NAME'." in done.err)
 
 
+def test_a_wrong_value_is_named_with_its_option(llmos: CommandLine) -> None:
+    """And what would be right."""
+    done = llmos("generate", "a", "--max-tokens", "many")
+
+    assert 2 == done.code
+    assert "'--max-tokens': 'many' is not a valid integer" in done.err
+
+
 def test_generate_prints_the_answer(llmos: CommandLine) -> None:
     """And nothing else."""
     done = llmos("generate", "the quick brown fox", "--max-tokens", "3")

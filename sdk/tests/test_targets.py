@@ -62,7 +62,7 @@ def test_router_avoids_what_failed() -> None:
 def test_model_that_a_router_chose() -> None:
     """It is known from the kernel or from the error; where it is not, nothing more is tried: it might be the same."""
     told, said, unknown = tries(AUTO, "small"), tries(AUTO, "small"), tries(AUTO, "small")
-    told.served_by("small")
+    told.name = "small"
 
     assert not told.again(PluginFailed("p"))
     assert said.again(CRASH)

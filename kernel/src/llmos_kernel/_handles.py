@@ -19,7 +19,7 @@ from llmos_kernel.api import Right, check_type
 from llmos_kernel.errors import BudgetExceeded, HandleRevoked, InvalidArgument, PermissionDenied
 
 if TYPE_CHECKING:
-    from llmos_kernel._core import Core, Seat
+    from llmos_kernel._core import Seat
 
 
 class Resource:
@@ -189,26 +189,22 @@ class Handle:
         return f"<{type(self).__name__} {self._index}.{self._generation}>"
 
     @property
-    def _core(self) -> Core:
-        return self._seat.core
-
-    @property
     def rights(self) -> Right:
         """What it may be used for; raises `HandleRevoked` when it is no longer valid."""
-        with self._core.lock:
-            return Right(self._core.table.check(self._seat, self, 0).rights)
+        with self._seat.core.lock:
+            return Right(self._seat.core.table.check(self._seat, self, 0).rights)
 
     @property
     def kind(self) -> str:
         """What it refers to: ``port``, ``memory``, ``model``, ``context`` or ``task``."""
-        with self._core.lock:
-            return str(self._core.table.check(self._seat, self, 0).resource.kind)
+        with self._seat.core.lock:
+            return str(self._seat.core.table.check(self._seat, self, 0).resource.kind)
 
     def narrow(self, rights: Right) -> Handle:
         """Return a child with only *rights*; it is revoked with this one.  Needs the right DUPLICATE."""
-        with self._core.lock:
-            entry = self._core.table.check(self._seat, self, 0)
-            return handle_of(self._seat, self._core.table.derive(entry, rights))
+        with self._seat.core.lock:
+            entry = self._seat.core.table.check(self._seat, self, 0)
+            return handle_of(self._seat, self._seat.core.table.derive(entry, rights))
 
     def duplicate(self) -> Handle:
         """Return a child with the same rights."""
@@ -216,7 +212,7 @@ class Handle:
 
     def close(self) -> None:
         """Give the resource back and revoke what was derived from it.  Closing twice is not an error."""
-        self._core.close_handle(self._seat, self)
+        self._seat.core.close_handle(self._seat, self)
 
 
 class ReplyHandle(Handle):
@@ -233,11 +229,13 @@ class TaskHandle(Handle):
     Closing it cancels the task; dropping it without closing lets the task run to its end unread.
     """
 
-    __slots__ = ("id",)
+    __slots__ = ("id", "model")
 
     def __init__(self, seat: Seat, entry: Entry) -> None:
         super().__init__(seat, entry)
         self.id: int = entry.resource.id
+        self.model: str = entry.resource.served.name
+        """The name of the model that serves it, also where a router chose."""
 
     def __del__(self) -> None:
         core = self._seat.core
@@ -245,7 +243,7 @@ class TaskHandle(Handle):
 
     def cancel(self) -> None:
         """End the task with `Cancelled` unless it has ended.  Needs the right CANCEL."""
-        self._core.cancel_handle(self._seat, self)
+        self._seat.core.cancel_handle(self._seat, self)
 
 
 class MemoryHandle(Handle):
@@ -255,8 +253,8 @@ class MemoryHandle(Handle):
 
     def map(self, *, write: bool = False) -> Any:  # noqa: ANN401 - a context manager over a memoryview
         """Return a `Mapping` of the memory, whose ``view`` numpy takes without copying.  Needs READ, or WRITE."""
-        with self._core.lock:
-            entry = self._core.table.check(self._seat, self, Right.WRITE if write else Right.READ)
+        with self._seat.core.lock:
+            entry = self._seat.core.table.check(self._seat, self, Right.WRITE if write else Right.READ)
             return entry.resource.region.map(write=write)
 
     def descriptor(self) -> int:
@@ -264,8 +262,8 @@ class MemoryHandle(Handle):
 
         Pass it on as any descriptor (`socket.send_fds`, ``pass_fds``) and close it; `mmap` maps it.  Needs READ.
         """
-        with self._core.lock:
-            descriptor: int = self._core.table.check(self._seat, self, Right.READ).resource.region.descriptor()
+        with self._seat.core.lock:
+            descriptor: int = self._seat.core.table.check(self._seat, self, Right.READ).resource.region.descriptor()
         return descriptor
 
 

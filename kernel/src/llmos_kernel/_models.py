@@ -59,7 +59,6 @@ class ContextResource(Resource):
 class Load:
     """One attempt to load; those who wait for it learn how it ended."""
 
-    __slots__ = ("error", "thread", "waiters")
     thread: Any
 
     def __init__(self) -> None:
@@ -185,19 +184,19 @@ class Models:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._served: dict[str, Served] = {}
+        self.served: dict[str, Served] = {}
         self._aliases: dict[str, str] = {}
 
     def add(self, specs: Iterable[ModelSpec]) -> None:
         """Offer models; raise `InvalidArgument` for a name that is taken by another specification."""
         for spec in specs:
-            known = self._served.get(spec.name)
+            known = self.served.get(spec.name)
             if known is not None and known.spec != spec:
                 owner = known.spec.distribution or known.spec.path or "another"
                 message = f"the model name {spec.name!r} is taken by {owner}"
                 expected = "a name that no other model has"
                 raise InvalidArgument(message, field="name", value=spec.name, expected=expected)
-            self._served.setdefault(spec.name, Served(self._core, spec))
+            self.served.setdefault(spec.name, Served(self._core, spec))
             for alias in spec.aliases:
                 self._aliases.setdefault(alias, spec.name)
 
@@ -207,17 +206,13 @@ class Models:
 
     def find(self, name: str) -> Served:
         """Return the model of that name or alias; raise `NotFound` with the nearest names."""
-        served = self._served.get(name) or self._served.get(self._aliases.get(name, ""))
+        served = self.served.get(name) or self.served.get(self._aliases.get(name, ""))
         if served is None:
-            known = [one for one in (*self._served, *self._aliases) if one != CALL]
+            known = [one for one in (*self.served, *self._aliases) if one != CALL]
             nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
             hint = f"; nearest: {', '.join(nearest)}" if nearest else f"; known: {', '.join(sorted(known)) or 'none'}"
             raise NotFound(f"there is no model {name!r}{hint}", field="model", value=name, nearest=nearest)
         return served
-
-    def all(self) -> list[Served]:
-        """Return every model."""
-        return list(self._served.values())
 
     def aliases_of(self, name: str) -> list[str]:
         """Return the other names of *name*."""
@@ -225,9 +220,9 @@ class Models:
 
     def idle(self) -> list[Served]:
         """Return what may be unloaded, the least recently used first, those without handles before the others."""
-        return sorted((one for one in self.all() if one.idle), key=lambda one: (one.handles > 0, one.used_at))
+        return sorted((one for one in self.served.values() if one.idle), key=lambda one: (one.handles > 0, one.used_at))
 
     def candidates(self, kind: str) -> tuple[Candidate, ...]:
         """Return the models that serve *kind*, for a router."""
-        serving = (one for one in self.all() if kind in one.spec.kinds)
+        serving = (one for one in list(self.served.values()) if kind in one.spec.kinds)
         return tuple(Candidate(one.spec, one.driver is not None, one.unfinished) for one in serving)

@@ -107,7 +107,7 @@ class ListModels(Request):
 
     def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
         """Tell of every model."""
-        return [_model_facts(core, served) for served in core.models.all() if served.spec.backend != "kernel"]
+        return [_model_facts(core, served) for served in core.models.served.values() if served.spec.backend != "kernel"]
 
 
 @attrs.frozen

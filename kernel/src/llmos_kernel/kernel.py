@@ -92,7 +92,7 @@ class Kernel:
         core.models.add(self.plugins.models())
         core.models.add(self.config.models)
         core.models.alias(dict(self.config.aliases))
-        for name in dict.fromkeys(self.config.scheduler_of(served.name) for served in core.models.all()):
+        for name in dict.fromkeys(self.config.scheduler_of(served.name) for served in core.models.served.values()):
             self.plugins.scheduler(name)  # each executor gets one of its own; one that cannot be had refuses the start
         core.models.add([CALL_MODEL])
         deciding = {f"policy:{key}": one for key, one in core.policies} | {f"router:{self.config.router}": core.router}
@@ -150,8 +150,8 @@ class Kernel:
             core.state = "stopped"
             for rec in list(core.tasks.values()):
                 rec.end(core.clock.now(), error=KernelStopped(f"the kernel stopped before task {rec.id} ended"))
-            drivers = [served.detach() for served in core.models.all() if served.driver is not None]
-            loads = [served.loading for served in core.models.all() if served.loading is not None]
+            drivers = [served.detach() for served in core.models.served.values() if served.driver is not None]
+            loads = [served.loading for served in core.models.served.values() if served.loading is not None]
             threads = [*(load.thread for load in loads), *core.workers.threads]
             for seat in [*core.seats.values(), core.seat]:
                 seat.account.room.wake_all()

@@ -15,7 +15,7 @@ from llmos_kernel.api import (
     Auto, Context, Memory, Message, Model, Port, Principal, Receipt, Reply, Right, Task, check_type,
 )  # fmt: skip
 from llmos_kernel.services import Router
-from llmos_kernel.errors import InvalidArgument, PluginMissing, WouldBlock
+from llmos_kernel.errors import InvalidArgument, PluginFailed, PluginMissing, WouldBlock
 
 if TYPE_CHECKING:
     from llmos_kernel.aio import AsyncProcess
@@ -98,10 +98,15 @@ class Calls:
         return resource.served, resource.id if resource.kind == "context" else None
 
     def _route(self, router: Router, kind: str, want: Auto) -> Served:
+        models, plugin = self._core.models, f"router:{self._core.config.router}"
+        candidates = models.candidates(kind)
         try:
-            return self._core.models.find(router.route(kind, want, self._core.models.candidates(kind)))
+            name: object = router.route(kind, want, candidates)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            raise failed(f"router:{self._core.config.router}", "route", error)  # noqa: B904 - it has its cause
+            raise failed(plugin, "route", error)  # noqa: B904 - it has its cause
+        if name not in [one.spec.name for one in candidates]:
+            raise PluginFailed(f"{plugin} chose {name!r:.80}, which is none of the candidates", plugin=plugin)
+        return models.find(str(name))
 
     def _send(self, to: Handle, body: object, handles: Iterable[Handle]) -> Attempt[Receipt]:
         handles = tuple(handles)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from llmos._calls import call, call_async
-from llmos._models import control_message
 from llmos._requests import Request
 from llmos._stream import AsyncStream, Stream
 from llmos._targets import Tries
@@ -68,9 +67,7 @@ class Runner(_Dropped):
                 if not tries.again(error):
                     raise tries.last(error)  # noqa: B904 - it has its cause
             else:
-                if tries.routed:
-                    with suppress(KernelError):  # it has ended, or who runs tasks may not look at them
-                        tries.served_by(self.ask(control_message("InspectTask", handle.id))["model"])
+                tries.name = handle.model
                 return handle
 
     def run(self, request: Request) -> Done:
@@ -139,9 +136,7 @@ class AsyncRunner(_Dropped):
                 if not tries.again(error):
                     raise tries.last(error)  # noqa: B904 - it has its cause
             else:
-                if tries.routed:
-                    with suppress(KernelError):  # it has ended, or who runs tasks may not look at them
-                        tries.served_by((await self.ask(control_message("InspectTask", handle.id)))["model"])
+                tries.name = handle.model
                 return handle
 
     async def run(self, request: Request) -> Done:

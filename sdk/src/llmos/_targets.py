@@ -83,15 +83,6 @@ class Tries:
         self._failed: list[tuple[str, KernelError]] = []
         self._clock, self._begun, self._limits = clock, clock(), (request.timeout, request.task.deadline)
 
-    @property
-    def routed(self) -> bool:
-        """Whether a router chooses the model that is tried now."""
-        return isinstance(self.request.task.target, Auto)
-
-    def served_by(self, name: str) -> None:
-        """The router chose the model *name*."""
-        self.name = name
-
     def again(self, error: KernelError) -> bool:
         """Note that the try failed with *error*; return whether there is another one, which is `request` then."""
         mends = isinstance(error, ResourceError | PluginError) and not isinstance(error, KernelStopped)

@@ -196,7 +196,7 @@ def _usage(error: click.UsageError) -> int:
     """Say what was typed wrongly, and the nearest right thing."""
     path = error.ctx.command_path if error.ctx is not None else "llmos"
     near = list(getattr(error, "possibilities", None) or ())
-    click.echo(f"error: {error.message or error.format_message()}", err=True)
+    click.echo(f"error: {error.message if near else error.format_message()}", err=True)
     if near:
         click.echo(f"next:  did you mean {' or '.join(near)}?", err=True)
     else:
