@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from kernel.tests.rig import FunctionPolicy, Recorder, build, error, finish, result, serve
-from llmos.testing import EchoBackend, EchoFaults, echo_spec
+from kernel.tests.rig import (
+    FunctionPolicy, Recorder, SchedulerPlugin, build, error, finish, result, serve,
+)  # fmt: skip
+from llmos.testing import EchoBackend, EchoFaults, FirstCome, VirtualClock, echo_spec
 from llmos_kernel import (
-    Action, Auto, Candidate, Chunk, Credentials, Decision, Done, Event, Kernel, Model, ModelSpec, Policy, Router, Task,
+    Action, Auto, Candidate, Chunk, Credentials, Decision, Done, Event, Kernel, Limits, Model, ModelSpec, Plan, Policy,
+    Router, Task,
 )  # fmt: skip
 from llmos_kernel.control import UnloadModel
 from llmos_kernel.errors import ExecutorCrashed, InvalidArgument, KernelError, Overloaded, PluginFailed, TaskFailed
@@ -267,3 +270,33 @@ def test_a_task_knows_its_model() -> None:
         process.close()
 
     assert ("echo", "echo") == (routed.model, named.model)
+
+
+class Ponderer(FirstCome):
+    """Takes its time to plan."""
+
+    def __init__(self, clock: VirtualClock, seconds: float) -> None:
+        super().__init__()
+        self._clock, self._seconds = clock, seconds
+
+    def plan(self, now: float, limits: Limits) -> Plan:
+        """Plan after a while."""
+        self._clock.advance(self._seconds)
+        return super().plan(now, limits)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.05, 0), (1.0, 3)])
+def test_a_slow_scheduler_is_reported(seconds: float, told: int) -> None:
+    """Each time that it takes long, with how long it took; its tasks end nevertheless."""
+    clock, recorder = VirtualClock(), Recorder()
+    plugin = SchedulerPlugin(Ponderer(clock, seconds))
+    with build(EchoBackend(), recorder, plugin, clock=clock, fifo=False) as kernel:
+        process = kernel.attach()
+        done = result(process, process.schedule(generate("one two")))
+        process.close()
+    slow = [event.fields for event in recorder.events if event.name == "scheduler.slow"]
+
+    assert "one two" == done.text
+    assert told <= len(slow)
+    assert bool(told) == bool(slow)
+    assert all(("fifo", "echo", True) == (one["plugin"], one["model"], one["seconds"] >= seconds) for one in slow)

@@ -27,6 +27,8 @@ from llmos_kernel.errors import (
 if TYPE_CHECKING:
     from llmos_kernel._core import Core
 
+SLOW = 0.1
+"""Seconds of planning after which a scheduler is reported: nothing of its executor runs meanwhile."""
 Finish = Callable[[TaskRecord, Result], None]
 
 
@@ -156,6 +158,8 @@ class Dispatcher:
             return None
         try:
             plan = self._farewell(limits) if self.broken else self._scheduler.plan(now, limits)
+            if (seconds := self._core.clock.now() - now) > SLOW:
+                self._core.report("scheduler.slow", plugin=self._plugin, model=self._model, seconds=seconds)
             self._check(plan, limits)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             self._break(error)

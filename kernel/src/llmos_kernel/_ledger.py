@@ -32,9 +32,8 @@ class Account:
             return None
         if amount <= limit:
             return self.room
-        raise BudgetExceeded(
-            f"{amount} {resource} asked for; the budget is {limit}", resource=resource, asked=amount, limit=limit
-        )
+        message = f"{amount} {resource} asked for; the budget is {limit}"
+        raise BudgetExceeded(message, resource=resource, asked=amount, limit=limit)
 
     def give(self, resource: str, amount: int) -> None:
         """Give *amount* back and wake who waits for room."""

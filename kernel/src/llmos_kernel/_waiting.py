@@ -33,8 +33,7 @@ def finish(main: Coroutine[Any, Any, T]) -> T:
     try:
         main.send(None)
     except StopIteration as done:
-        value: T = done.value
-        return value
+        return done.value  # type: ignore[no-any-return]
     raise KernelBug("a coroutine of a thread was suspended")
 
 
