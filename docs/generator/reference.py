@@ -30,12 +30,10 @@ _TYPES = {
 _OWN = (
     ("model", "text", "`tiny`", "The model that commands use when none is named."),
     ("pipelines", "table of lists of names", "", "Processors one after the other, which tasks name like one."),
-    (
-        "fallbacks",
-        "table of lists of names",
-        "",
-        "Models that stand in for one that fails before anything was read.",
-    ),
+    ("fallbacks", "table of lists of names", "", "Per model, those that are tried after it; `auto` is any other."),
+    ("replicas", "table of numbers, or of tables", "", "How many there are of a model, by its name."),
+    ("keep_alive", "number", "", "Seconds after its last task at which a model is unloaded; without it, never."),
+    ("keep_alives", "table of numbers", "", "The same for single models, by name; it wins."),
 )
 """Keys that the SDK reads and the kernel does not know."""
 
@@ -171,7 +169,7 @@ def settings() -> str:
 |---|---|---|---|---|
 {chr(10).join(rows)}
 
-`model`, `pipelines` and `fallbacks` are the SDK's. The others are the arguments of
+The first {len(_OWN)} are the SDK's. The others are the arguments of
 [`KernelConfig`][llmos_kernel.KernelConfig] in a program that embeds the kernel. The defaults here are the kernel's;
 where settings are read, `plugins` are all that are installed, and the router is `{_settings.ROUTER}`.
 
