@@ -16,12 +16,12 @@ from llmos_simulator.sketch import ACCURACY
 NEAR = ACCURACY * 1.01
 
 
-def reported(outcomes: list[Outcome], busy: float | None = None, **weights: float) -> Report:
+def reported(outcomes: list[Outcome], utilisation: float | None = None, **weights: float) -> Report:
     """The report of *outcomes*."""
     collector = Collector("fifo", weights)
     for outcome in outcomes:
         collector.add(outcome)
-    return collector.report(busy)
+    return collector.report(utilisation)
 
 
 def outcome(
@@ -42,7 +42,7 @@ def test_every_figure_of_a_few_requests() -> None:
         outcome(3.0, 3.0, 3.5, 4.0, "b", tokens=4, error="DeadlineExceeded"),
         outcome(3.0, 3.0, 3.5, 4.0, "b", tokens=6, error="ExecutorCrashed"),
         Outcome(Arrival(5.0, "b"), ended=5.0, error="Overloaded"),
-    ], busy=8.0)  # fmt: skip
+    ], 0.8)  # fmt: skip
     a, b = report.tenants
 
     assert (10.0, 0.8) == (report.seconds, report.utilisation)
@@ -163,13 +163,13 @@ def test_nothing_came() -> None:
 
 def test_what_takes_no_time_has_no_rate() -> None:
     """Nothing is divided by zero."""
-    assert 0.0 == reported([outcome(1.0, 1.0, 1.0, 1.0)], busy=0.0).all.tokens_per_second
+    assert 0.0 == reported([outcome(1.0, 1.0, 1.0, 1.0)]).all.tokens_per_second
 
 
 @pytest.mark.parametrize("outcomes", [[], [outcome(0.0, 1.0, 2.0, 3.0), outcome(1.0, 1.0, 2.0, 9.0, "you", error="X")]])
 def test_a_report_survives_json(outcomes: list[Outcome]) -> None:
     """What is read is what was written."""
-    report = reported(outcomes, busy=1.0)
+    report = reported(outcomes, 0.5)
 
     assert report == Report.from_plain(json.loads(json.dumps(report.plain(), allow_nan=False)))
 

@@ -48,7 +48,7 @@ def report(policy: str, slow: float, tenants: str = "ab", errors: tuple[str, ...
             Arrival(now, random.choice(tenants), prompt=10, output=40), admitted=now + wait, first=now + wait + 0.1,
             ended=now + wait + 3.0, prompt=10, generated=40, error=random.choice(errors),
         ))  # fmt: skip
-    return collector.report(0.5 * now)
+    return collector.report(0.5)
 
 
 def printed(reports: list[Report], width: int, encoding: str = "utf-8") -> list[str]:

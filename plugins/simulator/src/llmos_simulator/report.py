@@ -192,8 +192,8 @@ class Collector:
         self._timeline.spread(("cost", name), spoke, end, OUTPUT_COST * outcome.generated)
         self._timeline.spread(("tokens", name), spoke, end, outcome.generated)
 
-    def report(self, busy: float | None = None) -> Report:
-        """Return what is known so far; *busy* is how many seconds the executor worked."""
+    def report(self, utilisation: float | None = None) -> Report:
+        """Return what is known so far; *utilisation* is the share of the time in which the executor worked."""
         seconds = max(self._end - self._begin, 0.0)
         share = 1 / seconds if seconds else 0.0
         everybody = _Tally()
@@ -201,8 +201,8 @@ class Collector:
             everybody.merge(tally)
         fairness, contested = self._fairness()
         return Report(
-            policy=self._policy, seconds=seconds, utilisation=None if busy is None else busy * share,
-            fairness=fairness, contested=contested * share, all=everybody.service("", share),
+            policy=self._policy, seconds=seconds, utilisation=utilisation, fairness=fairness,
+            contested=contested * share, all=everybody.service("", share),
             tenants=tuple(self._tallies[name].service(name, share) for name in sorted(self._tallies)),
             window=self._timeline.width, served={name: self._rates(name) for name in sorted(self._tallies)},
         )  # fmt: skip
