@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from llmos import StepProfile
 from llmos.testing import EchoBackend, FirstCome, echo_spec
 from llmos_kernel import Kernel, KernelConfig, Limits, Plan, Task
 from llmos_kernel.errors import ConfigError, InvalidArgument, PluginFailed, PluginMissing
 from llmos_simulator import Arrival, replay, simulate
+from llmos_simulator.replay_command import llmos_command
 
 PROFILE = StepProfile(fixed=0.01, per_row=0.001, per_prompt_token=1e-4, places=4, rows=4, tokens=64, chunks=2)
 POLICIES = ("edf", "fair", "fifo", "mlfq", "priority", "round-robin", "sjf")
@@ -211,3 +213,24 @@ def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:
 
     assert ["PluginFailed"] * 3 == [outcome.error for outcome in outcomes]
     assert before == (tmp_path / "log").read_bytes()
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """Tells whether the plans are the same, to a person and to a program; the exit code says it too."""
+    file = tmp_path / "log"
+    recorded("fifo", file)
+    same, other = (CliRunner().invoke(llmos_command(), [str(file), *more]) for more in ([], ["--scheduler", "sjf"]))
+    told = CliRunner().invoke(llmos_command(), [str(file), "--scheduler", "sjf", "--json"], standalone_mode=False)
+
+    assert "fifo plans the same" in same.output
+    assert "sjf plans something else after" in other.output
+    assert ("sjf", 1) == (json.loads(told.output)["policy"], told.return_value)
+
+
+def test_the_command_and_what_is_no_recording(tmp_path: Path) -> None:
+    """One typed error, which names the file."""
+    (tmp_path / "log").write_text("{}", "utf-8")
+    done = CliRunner().invoke(llmos_command(), [str(tmp_path / "log")])
+
+    assert isinstance(done.exception, ConfigError)
+    assert "log" in str(done.exception)
