@@ -121,10 +121,10 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, scheduler: str, options: Mapping[str, Any], seed: int) -> Iterator[Server]:
-    """Serve the model in *folder* by a policy."""
+def serving(folder: Path, scheduler: str, options: Mapping[str, Any], seed: int, **more: object) -> Iterator[Server]:
+    """Serve the model in *folder* by a policy; *more* are options of the model."""
     sizes = {"slots": SLOTS, "context": CONTEXT}
-    spec = ModelSpec(name="model", backend="onnx", path=str(folder), kinds=("generate",), options=sizes)
+    spec = ModelSpec(name="model", backend="onnx", path=str(folder), kinds=("generate",), options={**sizes, **more})
     config = KernelConfig(
         plugins=("*",), models=(spec,), scheduler=scheduler, options={f"scheduler:{scheduler}": options}
     )
