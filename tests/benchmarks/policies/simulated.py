@@ -77,7 +77,7 @@ def _bursts(seed: int) -> list[Request]:
 
 DRIFT, ATTEMPTS = 0.05, 3
 """How much disturbance is let pass, and how often a run is made at most; the one with the least is kept."""
-EFFORT = Effort(contexts=(32, 256))
+EFFORT = Effort(contexts=(37, 211, 397), chunks=(239, 119, 37))
 
 WORKLOADS: Mapping[str, tuple[str, Callable[[], list[Request]]]] = {
     "Poisson, mixed, 60 % load": ("fifo", lambda: _mixed(0.6, 11)),

@@ -34,9 +34,12 @@ _TOO_FLAT = 1e-9
 class Effort:
     """How much is measured."""
 
-    contexts: tuple[int, ...] = (32, 256, 768)
-    """Lengths of the prompts, and so of what is in the cache of the rows that decode."""
-    chunks: tuple[int, ...] = (512, 128, 32)
+    contexts: tuple[int, ...] = (37, 251, 761)
+    """Lengths of the prompts, and so of what is in the cache of the rows that decode.
+
+    No round numbers, here as below: real ones are not round, and products of round shapes are quicker.
+    """
+    chunks: tuple[int, ...] = (509, 127, 31)
     """Lengths of the pieces in which prompts are computed, in turn."""
     repeat: int = 5
     """Steps of each kind that decode."""
