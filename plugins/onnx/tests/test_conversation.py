@@ -108,7 +108,7 @@ def test_conversation_that_outgrows_its_context(spec: ModelSpec) -> None:
         with pytest.raises(InvalidArgument, match="model's 400"):
             model.conversation(tokens=401)
         with model.conversation(tokens=60) as talk:
-            assert "length" == talk.say("hello", max_tokens=10).finish
+            assert "length" == talk.say("hello", max_tokens=10, min_tokens=10).finish
             before = talk.messages
             with pytest.raises(InvalidArgument, match="opened for 60"):
                 talk.say("A long story. " * 20)
