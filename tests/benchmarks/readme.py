@@ -14,11 +14,13 @@ from tests.benchmarks.figures import cells, load  # noqa: E402 - the path comes 
 from tests.benchmarks import operators  # noqa: E402 - the same
 from tests.benchmarks.peers import report  # noqa: E402 - the same
 from tests.benchmarks.policies import report as waiting  # noqa: E402 - the same
+from tests.benchmarks.policies import simulated  # noqa: E402 - the same
 from tests.benchmarks.peers.results import Comparison  # noqa: E402 - the same
 
 RESULTS = Path(__file__).parent / "results"
 KERNEL = RESULTS / "kernel.json"
 ENCODERS = RESULTS / "encoders-minilm.json"
+SIMULATED = RESULTS / "simulated-smollm2-135m.json"
 POLICIES = RESULTS / "policies-smollm2-135m.json"
 OPERATORS = RESULTS / "operators-smollm2-135m.json"
 
@@ -59,3 +61,4 @@ if __name__ == "__main__":
     write(ROOT / "README.md", encoders(), "encoders")
     write(ROOT / "docs" / "benchmarks.md", operators.markdown(OPERATORS), "operators")
     write(ROOT / "plugins" / "schedulers" / "README.md", waiting.markdown(POLICIES), "policies")
+    write(ROOT / "plugins" / "simulator" / "README.md", simulated.markdown(SIMULATED), "simulated")
