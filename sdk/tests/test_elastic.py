@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from llmos import Replicas, Serving
-from llmos._elastic import Fleet, Load, Truth, Unload
+from llmos._elastic import RECHECK, Fleet, Load, Truth, Unload
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.services import Event
 
@@ -263,11 +263,41 @@ def test_lost_events() -> None:
     """What was not heard is found when the fleet looks again: the model goes all the same, later."""
     world = World(Serving(keep_alive=10.0), {"a": 10})
     task = world.accept("a")
+    world.advance(5.0)
     world.deaf = 1
     world.end(task)
     world.advance(2000.0)
 
     assert ["310 Unload a"] == world.actions()
+
+
+def test_nothing_heard() -> None:
+    """A model goes even if none of its events was heard."""
+    world = World(Serving(keep_alive=10.0), {"a": 10})
+    world.advance(5.0)
+    world.deaf = 3
+    world.end(world.accept("a"))
+    assert 0 == world.deaf
+    world.advance(2000.0)
+
+    assert ["310 Unload a"] == world.actions()
+
+
+def test_removed_unheard() -> None:
+    """A replica that somebody has removed, unheard, is not unloaded again, and is replaced when it is wanted."""
+    world = World(Serving(replicas={"m": RULE}), {"m": 10})
+    tasks = busy(world, 3)
+    world.advance(6.0)
+    world.deaf = 1
+    world.unload("m#2")
+    world.advance(RECHECK)
+    world.advance(10.0)
+
+    assert ["5 Load m#2", "310 Load m#2"] == world.actions()
+    for task in tasks:
+        world.end(task)
+    world.advance(1000.0)
+    assert {"m"} == world.loaded
 
 
 def test_refused() -> None:
@@ -393,7 +423,7 @@ class Anything(RuleBasedStateMachine):
 
 
 TestAnything = Anything.TestCase
-TestAnything.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
+TestAnything.settings = settings(max_examples=200, stateful_step_count=40, deadline=None, derandomize=True)
 
 
 def test_adversary_cannot_make_it_thrash() -> None:

@@ -13,7 +13,8 @@ that is free: it takes nobody's place.  Where there is none, or its loading fail
 gone.
 
 What is heard may be incomplete, because events can be dropped: whoever carries the decisions out says what is true,
-with `sync`, before each `decide`, and at least every `RECHECK` seconds.
+with `sync`, before each `decide`, at the beginning, and at least every `RECHECK` seconds: the event that a model was
+loaded may be one of the lost.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from llmos._serving import Replicas, Serving
 from llmos_kernel.services import Event
 
 RECHECK = 300.0
-"""Seconds after which is looked whether what was heard is still true, while anything is loaded."""
+"""Seconds after which is looked whether what was heard is still true."""
 AGAIN = 1.0
 """Seconds after which a model that was pinned, say, is asked to go again, besides its ``keep_alive``."""
 ENDS = ("task.done", "task.failed", "task.cancelled")
@@ -119,8 +120,8 @@ class Fleet:
         self._idle: dict[str, float] = {}
         """Since when a loaded model has had nothing to do, or was last refused to go."""
         self._loaded: set[str] = set()
-        self._checked: float | None = None
-        """When it was looked last whether what was heard is true; at first, since when something was heard."""
+        self._checked = -math.inf
+        """When it was looked last whether what was heard is true."""
         self.shares: Mapping[str, tuple[str, ...]] = {}
         """The replicas that share the tasks of a model, where there are others than itself."""
         self.resting: tuple[str, ...] = ()
@@ -132,7 +133,6 @@ class Fleet:
     def hear(self, event: Event) -> None:
         """Take note of an event, one of `HEARD`."""
         model, task = str(event.fields.get("model", "")), event.fields.get("task")
-        self._checked = event.at if self._checked is None else self._checked
         family = self._family_of.get(model)
         if event.name == "task.accepted":
             self._tasks[model].add(task)
@@ -156,12 +156,12 @@ class Fleet:
                 self._tasks[model].clear()  # of each of them we have heard, so it was accepted before, and has ended
             if facts.loaded:
                 self._loaded.add(model)
-            elif model in self._loaded:
-                self._gone(model)
             if facts.idle:
                 self._idle.setdefault(model, now)
             else:
                 self._idle.pop(model, None)
+        for model in [name for name in self._loaded if name not in truth or not truth[name].loaded]:
+            self._gone(model)
         for family in self._families.values():
             way = truth.get(family.loading)
             if way is not None and not way.loading:
@@ -211,11 +211,10 @@ class Fleet:
     # --- what is to be done ------------------------------------------------------------------------------------
 
     def due(self) -> float:
-        """Return when to `sync` and `decide` next; infinity where nothing will be due by itself."""
+        """Return when to `sync` and `decide` next: at first at once, then within `RECHECK` of the last time."""
         times = [family.due(len(self._active(family))) for family in self._families.values()]
         times += [since + self._patience(model) for model, since in self._idle.items()]
-        look = math.inf if self._checked is None or not self._loaded else self._checked + RECHECK
-        return min([*times, look])
+        return min([*times, self._checked + RECHECK])
 
     def _patience(self, model: str) -> float:
         """Return for how many seconds an idle model stays."""

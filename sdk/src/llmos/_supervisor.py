@@ -7,7 +7,6 @@ those of an operator: a policy that denies ``control.LoadModel`` to the principa
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import attrs
 from llmos._calls import call
 from llmos._elastic import HEARD, Fleet, Load, Truth, Unload
 from llmos._serving import Serving
-from llmos_kernel.api import MAX_SECONDS, Credentials
+from llmos_kernel.api import Credentials
 from llmos_kernel.clock import Clock, SystemClock
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.control import AddModel, ListModels, LoadModel, Stats, UnloadModel
@@ -115,9 +114,8 @@ class Supervisor:
             while not self._ended:
                 while self._heard:
                     self.fleet.hear(self._heard.popleft())
-                if self.fleet.due() > self._clock.now():
-                    due = self.fleet.due()
-                    self._clock.wait(self._bell, None if due == math.inf else min(due, self._clock.now() + MAX_SECONDS))
+                if (due := self.fleet.due()) > self._clock.now():
+                    self._clock.wait(self._bell, due)
                     continue
                 try:
                     self._act(process)
