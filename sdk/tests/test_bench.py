@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from llmos.cli import check_plot
 from llmos.cli._bench import Effort, Figure, Run
 from llmos.cli._machine import busy, machine
 from llmos_kernel.api import Done, Usage
+from llmos_kernel.errors import InvalidArgument
 from sdk.tests.cli import CommandLine, Done as Printed
 from sdk.tests.token_echo import TokenBackend
 
@@ -151,7 +153,7 @@ def test_a_model_that_is_not_there(llmos: CommandLine) -> None:
 def test_a_plot_needs_matplotlib(llmos: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, that is said before anything is measured."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("llmos.cli.bench.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = llmos("bench", "--quick", "--plot", "plot.png")
 
     assert 1 == done.code
@@ -207,3 +209,12 @@ def test_a_busy_machine_is_said() -> None:
 def test_defaults() -> None:
     """They are the ones that figures in the documentation were made with."""
     assert ((1, 4, 8, 16), 128, 64, 64) == (Effort().streams, Effort().prompt, Effort().new, Effort().requests)
+
+
+def test_what_cannot_be_drawn_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A format that there is not, and a library that is not installed; the same for every command that draws."""
+    with pytest.raises(InvalidArgument, match=r"\.png, \.svg"):
+        check_plot(Path("plot.bmp"), "llmos-x[plot]")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InvalidArgument, match=r"pip install 'llmos-x\[plot\]'"):
+        check_plot(Path("plot.png"), "llmos-x[plot]")

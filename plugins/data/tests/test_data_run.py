@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -430,6 +430,12 @@ def check_all(count: int) -> None:
     ]
 
 
+def wait(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Wait until the process ends, but no longer than *seconds*."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_killed_at_random_moments(many: int, workers: str) -> None:
     """Killed again and again, a run that goes on each time ends with each record once, in order."""
@@ -441,10 +447,8 @@ def test_killed_at_random_moments(many: int, workers: str) -> None:
             before = reached
             while process.poll() is None and reached == before:
                 reached = max(reached, how_far())
-                time.sleep(0.002)
-            until = time.monotonic() + rng.random() / 4
-            while process.poll() is None and time.monotonic() < until:
-                time.sleep(0.002)
+                wait(process, 0.002)
+            wait(process, rng.random() / 4)
             process.kill()
         assert reached > before
     with llmos_data(*args) as process:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import struct
 import threading
-import time
 from typing import Any
 
 import httpx
@@ -14,8 +14,9 @@ import openai
 import pytest
 
 from llmos.testing import EchoBackend
+from llmos_kernel import Event, hookimpl
 from llmos_kernel.errors import ExecutorCrashed, KernelBug, Overloaded
-from plugins.server.tests.serving import Site, serving
+from plugins.server.tests.serving import PATIENCE, Site, serving
 
 WEATHER = {
     "type": "function",
@@ -375,16 +376,35 @@ def test_too_many_at_once() -> None:
     assert [200] == [answer.status_code for answer in answers]
 
 
+class Ended:
+    """An observer that waits for the end of a task."""
+
+    name = "ended"
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.waits = threading.Event()
+
+    @hookimpl
+    def llmos_event(self, event: Event) -> None:
+        """Note an end."""
+        if event.name in ("task.done", "task.failed", "task.cancelled"):
+            self.names.append(event.name)
+            self.waits.set()
+
+
 def test_a_reader_that_goes_frees_its_place() -> None:
     """The task is cancelled at the next step."""
-    echo = EchoBackend()
-    with serving(echo=echo) as site:
-        with site.chat("a " * 30, stream=True) as stream:
-            next(iter(stream))
-            echo.gate.shut()
-        echo.gate.wait_until_left()
-        echo.gate.open()
-        process = site.kernel.attach()
-        while any(task for task in site.kernel._core.tasks):  # nothing else is asked for: it ends, or the test hangs
-            time.sleep(0)
-        process.close()
+    echo, ended = EchoBackend(), Ended()
+    body = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "a"}], "stream": True}).encode()
+    with serving(ended, echo=echo) as site:
+        echo.gate.shut()
+        with socket.create_connection((site.http.base_url.host, site.http.base_url.port)) as reader:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {site.http.base_url.host}\r\n"
+            reader.sendall(
+                f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            )
+            echo.gate.wait_for_visitor()
+        assert ended.waits.wait(PATIENCE)
+
+    assert ["task.cancelled"] == ended.names

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from rich.console import Console
 
-from llmos_kernel.errors import InvalidArgument
+from llmos.cli import check_plot
 from llmos_simulator import plots
 from llmos_simulator.records import Arrival, Outcome
 from llmos_simulator.report import Collector, Report
@@ -134,7 +134,7 @@ def test_pictures(tmp_path: Path, suffix: str) -> None:
     """By the ending of the name; the same reports make the same picture."""
     paths = [tmp_path / f"{name}{suffix}" for name in ("one", "other")]
     for path in paths:
-        plots.check_plot(path)
+        check_plot(path, "llmos-simulator[plot]")
         plots.draw("title", [report("fifo", 5.0), report("fair", 1.0)], path)
     begin = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix]
 
@@ -148,12 +148,3 @@ def test_a_picture_of_nothing(tmp_path: Path) -> None:
     plots.draw("title", [Collector("fifo").report()], tmp_path / "plot.png")
 
     assert (tmp_path / "plot.png").stat().st_size > 0
-
-
-def test_what_cannot_be_drawn_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A format that there is not, and a library that is not installed."""
-    with pytest.raises(InvalidArgument, match=r"\.png"):
-        plots.check_plot(Path("plot.bmp"))
-    monkeypatch.setattr(plots, "find_spec", lambda name: None)
-    with pytest.raises(InvalidArgument, match=r"llmos-simulator\[plot\]"):
-        plots.check_plot(Path("plot.png"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,27 @@ if TYPE_CHECKING:
     from llmos_kernel import Handle, TaskHandle
 
 
-class Progress:
+class Ending(abc.ABC):
+    """Something read in pieces that may end badly; then it is closed, and the error is what it ended with."""
+
+    _error: KernelError | None = None
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Read no more."""
+
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
+        """Where no other model can be tried either, that is the end."""
+        try:
+            yield
+        except KernelError as error:
+            self._error = error
+            self.close()
+            raise
+
+
+class Progress(Ending):
     """How far a streamed task is: what arrived, and how it ended."""
 
     _handle: TaskHandle | None = None
@@ -27,7 +48,6 @@ class Progress:
         self._tries, self._dropped = Tries(request), dropped
         self._parts: list[str] = []
         self._text: Text | None = None
-        self._error: KernelError | None = None
         self._closed = False
 
     def __del__(self) -> None:
@@ -63,16 +83,6 @@ class Progress:
     def _again(self, event: Any) -> bool:  # noqa: ANN401
         """Return whether *event* is a failure before the first piece, after which another model is tried."""
         return isinstance(event, Failed) and not self._parts and self._tries.again(event.error)
-
-    @contextmanager
-    def _trying(self) -> Iterator[None]:
-        """Where no other model can be tried either, that is the end."""
-        try:
-            yield
-        except KernelError as error:
-            self._error = error
-            self.close()
-            raise
 
     def close(self) -> None:
         """Cancel the task unless it has ended; what was read stays in `text_so_far`."""

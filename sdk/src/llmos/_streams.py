@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from llmos._stream import Ending
 from llmos._targets import Tries
 from llmos._text import Piece, Text, outcome
 from llmos_kernel.api import Chunk, Failed
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llmos_kernel import Handle, Process, TaskHandle
 
 
-class _Answers:
+class _Answers(Ending):
     """How far the answers are: what arrived, and how each ended."""
 
     def __init__(self, requests: Sequence[Request], dropped: deque[Handle]) -> None:
@@ -37,7 +37,6 @@ class _Answers:
         self._handles: list[TaskHandle] = []
         self._parts: list[list[str]] = [[] for _ in requests]
         self._texts: list[Text | None] = [None] * len(requests)
-        self._error: KernelError | None = None
         self._closed = False
 
     def __del__(self) -> None:
@@ -86,16 +85,6 @@ class _Answers:
     def _again(self, index: int, event: Any) -> bool:  # noqa: ANN401
         """Return whether *event* is a failure before an answer's first piece, after which another model is tried."""
         return isinstance(event, Failed) and not self._parts[index] and self._tries[index].again(event.error)
-
-    @contextmanager
-    def _trying(self) -> Iterator[None]:
-        """Where no other model can be tried either, that is the end."""
-        try:
-            yield
-        except KernelError as error:
-            self._error = error
-            self.close()
-            raise
 
     def _settled(self) -> list[Text] | None:
         """Return the whole answers, or None while there is more; raise if they will never be whole."""

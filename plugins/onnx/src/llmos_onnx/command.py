@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
-from llmos import Client, user_home
+from llmos.cli import Common, json_option, pass_common
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
 
@@ -43,8 +43,9 @@ def llmos_command() -> click.Command:
     show_default=True,
     help="How long it may take; what is not tried by then stays as it is.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def tune(name: str, forget: bool, seconds: float, as_json: bool) -> None:
+@json_option
+@pass_common
+def tune(common: Common, /, name: str, forget: bool, seconds: float, as_json: bool) -> None:
     """Measure which options run the model NAME fastest on this machine, and use them from now on.
 
     It takes a minute or two and wants a machine that does nothing else.  `llmos models show NAME --load` says what is
@@ -53,15 +54,15 @@ def tune(name: str, forget: bool, seconds: float, as_json: bool) -> None:
     from llmos_onnx.folder import read_manifest  # noqa: PLC0415 - only who types the command pays
     from llmos_onnx.profile import profile_path, write_profile  # noqa: PLC0415 - the same
 
-    folder = _folder(name)
+    home, folder = common.settings().home, _folder(common, name)
     manifest = read_manifest(folder)
     if forget:
-        path = profile_path(user_home(), manifest)
+        path = profile_path(home, manifest)
         path.unlink(missing_ok=True)
         click.echo(json.dumps({"removed": str(path)}) if as_json else f"{name} runs with the defaults again.")
         return
     found = _measure(folder, manifest, seconds, quiet=as_json)
-    path = write_profile(user_home(), manifest, found.profile)
+    path = write_profile(home, manifest, found.profile)
     if as_json:
         values = {"file": str(path), **attrs.asdict(found.profile), "untried": found.untried, "spread": found.spread}
         click.echo(json.dumps(values, indent=2))
@@ -102,9 +103,9 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _folder(name: str) -> Path:
+def _folder(common: Common, name: str) -> Path:
     """Return the folder of the model *name*; raise `InvalidArgument` where this backend does not serve it."""
-    with Client() as client:
+    with common.client() as client:
         facts: dict[str, Any] = client.control("InspectModel", name)
     if facts["backend"] != "onnx":
         message = f"the model {name!r} is served by {facts['backend']!r}, which has nothing to tune"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from textwrap import wrap
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmos_kernel.errors import InvalidArgument
+from llmos.cli import check_plot, json_option
 from llmos_kernel.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 api = 1
 """The version of the commands' contract that this module is written for."""
 
-FORMATS = (".png", ".svg", ".pdf")
 WIDTHS = (7, 6, 11, 10, 10, 12)
 """Columns of the table."""
 FULL = 1.6
@@ -46,7 +44,7 @@ def llmos_command() -> click.Command:
 @click.option("--requests-per-minute", type=float, help="Or how often a user asks, answered or not.")
 @click.option("--chunk", type=int, help="Most prompt tokens in a step, as the scheduler is told.  [default: 512]")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the waits over the users; needs matplotlib.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def command(
     profile: Path, wait: float, share: float, chunk: int | None, plot: Path | None, as_json: bool,
     **usage: Any,  # noqa: ANN401 - the fields of a Usage
@@ -59,7 +57,7 @@ def command(
     from llmos_schedulers.capacity import CHUNK, Batching, Usage, capacity, plain, points  # noqa: PLC0415 - the same
 
     if plot is not None:
-        check_plot(plot)
+        check_plot(plot, "llmos-schedulers[plot]")
     batching = Batching(
         profile=StepProfile.read(profile), usage=Usage(**usage), chunk=CHUNK if chunk is None else chunk
     )
@@ -132,15 +130,6 @@ def seconds(value: float) -> str:
     if value < 0.1:
         return f"{1000 * value:.0f} ms"
     return f"{value:.2f} s" if value < 10 else f"{value:.1f} s" if value < 100 else f"{value:,.0f} s"
-
-
-def check_plot(path: Path) -> None:
-    """Raise `InvalidArgument` unless a picture can be drawn into *path*."""
-    if path.suffix.lower() not in FORMATS:
-        raise InvalidArgument.of("plot", str(path), f"a file that ends in {', '.join(FORMATS)}")
-    if find_spec("matplotlib") is None:
-        message = "--plot needs matplotlib, which is not installed: pip install 'llmos-schedulers[plot]'"
-        raise InvalidArgument(message, field="plot", value=str(path), expected="matplotlib")
 
 
 def draw(batching: Batching, best: Load | None, loads: list[Load], wait: float, share: float, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmos.cli import Common, json_option, pass_common
 from llmos_kernel.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ def keys() -> None:
 @click.option("--tenant", help="For whom NAME works: who shares its quotas and sees its tasks.  [default: NAME]")
 @click.option("--scope", "scopes", multiple=True, help="What it is for, as rules name it; operator sees all tasks.")
 @click.option("--days", type=float, help="How long it is worth anything.  [default: until it is revoked]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@click.pass_context
+@json_option
+@pass_common
 def create(
-    context: click.Context, /, name: str, tenant: str | None, scopes: tuple[str, ...], days: float | None, as_json: bool
+    common: Common, /, name: str, tenant: str | None, scopes: tuple[str, ...], days: float | None, as_json: bool
 ) -> None:
     """Make a key for NAME and print it; nobody can see it again."""
     lifetime = None if days is None else days * DAY
-    shown, key = _ring(context).create(
+    shown, key = _ring(common).create(
         name, tenant=tenant or name, scopes=scopes, now=time.time(), lifetime=lifetime
     )  # fmt: skip
     if as_json:
@@ -53,11 +54,11 @@ def create(
 
 
 @keys.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@click.pass_context
-def list_keys(context: click.Context, /, as_json: bool) -> None:
+@json_option
+@pass_common
+def list_keys(common: Common, /, as_json: bool) -> None:
     """List the keys, but not what they are."""
-    found = [_facts(key) for key in _ring(context).listed()]
+    found = [_facts(key) for key in _ring(common).listed()]
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif not found:
@@ -75,17 +76,17 @@ def list_keys(context: click.Context, /, as_json: bool) -> None:
 
 @keys.command("revoke")
 @click.argument("number")
-@click.pass_context
-def revoke(context: click.Context, /, number: str) -> None:
+@pass_common
+def revoke(common: Common, /, number: str) -> None:
     """Take the key NUMBER back, at once."""
-    key = _ring(context).revoke(number)
+    key = _ring(common).revoke(number)
     click.echo(f"The key {key.number} of {key.name} is worth nothing any more.")
 
 
-def _ring(context: click.Context) -> KeyRing:
+def _ring(common: Common) -> KeyRing:
     from llmos import KeyRing  # noqa: PLC0415 - only who has a key to do with pays
 
-    return KeyRing(context.obj.settings().home)
+    return KeyRing(common.settings().home)
 
 
 def _facts(key: Key) -> dict[str, Any]:

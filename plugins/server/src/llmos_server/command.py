@@ -9,6 +9,7 @@ import attrs
 import click
 
 from llmos import AsyncClient, KeyRing, Settings, read_options
+from llmos.cli import Common, pass_common
 from llmos_kernel.api import Credentials
 from llmos_kernel.hookspecs import hookimpl
 from llmos_server.options import SOURCE, ServerOptions
@@ -30,19 +31,19 @@ def llmos_command() -> click.Command:
 @click.option("--host", help="An address of this machine.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="0 is any that is free.  [default: 11535]")
 @click.option("--socket", metavar="PATH", help="Listen on a Unix socket instead.")
-@click.pass_context
-def serve(context: click.Context, /, **given: object) -> None:
+@pass_common
+def serve(common: Common, /, **given: object) -> None:
     """Serve the models over HTTP, to the clients of OpenAI's API.
 
     By itself only programs of this machine can reach the server; on any other address it asks for keys, which `llmos
     keys create` makes.  Ctrl-C lets the requests that run come to their end; a second
     one does not wait for them.
     """
-    settings = context.obj.settings()
+    settings = common.settings()
     configured = settings.kernel.options.get(SOURCE, {})
     chosen = {name: value for name, value in given.items() if value is not None}
     options = read_options(ServerOptions, {**configured, **chosen}, SOURCE)
-    asyncio.run(_serve(settings, context.obj.plugins, options))
+    asyncio.run(_serve(settings, common.plugins, options))
 
 
 async def _serve(settings: Settings, plugins: tuple[object, ...], options: ServerOptions) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmos.cli import Common, check_plot, json_option, pass_common
 from llmos_kernel.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -68,24 +69,24 @@ def _show(ctx: click.Context, param: click.Parameter, value: str | None) -> None
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw it into this PNG, SVG or PDF; needs matplotlib.")
 @click.option("--show", metavar="PRESET", is_eager=True, expose_value=False, callback=_show,
               help="Print the workload file of a preset, to begin an own one with.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@click.pass_context
+@json_option
+@pass_common
 def simulate(
-    ctx: click.Context, /, workload: str, schedulers: tuple[str, ...], jobs: int | None, out: Path | None,
+    common: Common, /, workload: str, schedulers: tuple[str, ...], jobs: int | None, out: Path | None,
     plot: Path | None, as_json: bool, **asked: Any,  # noqa: ANN401 - the fields of a Study
 ) -> None:  # fmt: skip
     """Simulate WORKLOAD under one policy or several: the real kernel and the real schedulers, a modelled executor.
 
     WORKLOAD is a TOML file, a trace in CSV, or a preset: bursty, chat, diurnal, mixed, users.
     """
-    from llmos_simulator.plots import check_plot, draw  # noqa: PLC0415 - only who types the command pays
+    from llmos_simulator.plots import draw  # noqa: PLC0415 - only who types the command pays
     from llmos_simulator.study import Study, run_study  # noqa: PLC0415 - the same
 
     if plot is not None:
-        check_plot(plot)
+        check_plot(plot, "llmos-simulator[plot]")
     study = Study(workload=workload, **asked)
     study.load()
-    policies = list(dict.fromkeys(schedulers or (_settings(ctx).scheduler,)))
+    policies = list(dict.fromkeys(schedulers or (common.settings().kernel.scheduler,)))
     with _progress(policies, quiet=as_json) as progress:
         reports = run_study(study, policies, progress, min(jobs or _cores(), len(policies)))
     values = _plain(study, reports)
@@ -101,13 +102,6 @@ def simulate(
         from llmos_simulator.tables import print_reports  # noqa: PLC0415 - the same
 
         print_reports(Console(), _title(study, reports), reports)
-
-
-def _settings(ctx: click.Context) -> Any:  # noqa: ANN401 - what the kernel is configured with
-    """Return the kernel's settings: those that the command line has read, or what is found."""
-    from llmos import load_settings  # noqa: PLC0415 - only who types the command pays
-
-    return (ctx.obj.settings() if hasattr(ctx.obj, "settings") else load_settings()).kernel
 
 
 def _cores() -> int:

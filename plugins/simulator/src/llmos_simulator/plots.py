@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from llmos_kernel.errors import InvalidArgument
 from llmos_simulator.report import POINTS, Report
 
-FORMATS = (".png", ".svg", ".pdf")
 MOMENTS = 60
 """About how many points a curve over time has."""
-
-
-def check_plot(path: Path) -> None:
-    """Raise `InvalidArgument` unless a picture can be drawn into *path*."""
-    if path.suffix.lower() not in FORMATS:
-        raise InvalidArgument.of("plot", str(path), f"a file that ends in {', '.join(FORMATS)}")
-    if find_spec("matplotlib") is None:
-        message = "--plot needs matplotlib, which is not installed: pip install 'llmos-simulator[plot]'"
-        raise InvalidArgument(message, field="plot", value=str(path), expected="matplotlib")
 
 
 def draw(title: str, reports: Sequence[Report], path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from llmos.cli import json_option
 from llmos_kernel.hookspecs import hookimpl
 
 api = 1
@@ -23,7 +24,7 @@ def llmos_command() -> click.Command:
 @click.command("replay")
 @click.argument("file")
 @click.option("--scheduler", metavar="NAME", help="Ask this policy.  [default: the one that was recorded]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def replay(file: str, scheduler: str | None, as_json: bool) -> int:
     """Make the calls that were recorded in FILE to a new scheduler, and compare its plans.
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from llmos.cli._common import Common, pass_common
+from llmos.cli._common import Common, check_plot, json_option, pass_common
 
 __all__ = [
     "COMMANDS",
@@ -20,7 +20,9 @@ __all__ = [
     "READER_GONE",
     "Common",
     "LazyGroup",
+    "check_plot",
     "cli",
+    "json_option",
     "main",
     "pass_common",
     "run",

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llmos import Client, Pipeline, Settings
     from llmos_kernel.plugins import Plugins
+
+
+PICTURES = (".png", ".svg", ".pdf")
+"""Forms of pictures that matplotlib draws."""
 
 
 class Common:
@@ -70,6 +76,19 @@ def json_option(command: Any) -> Any:  # noqa: ANN401 - click's decorators are u
     return click.option(
         "--json", "as_json", is_flag=True, callback=remember, is_eager=True, help="Print JSON, for programs."
     )(command)
+
+
+def check_plot(path: Path, extra: str, formats: Sequence[str] = PICTURES) -> None:
+    """Raise `InvalidArgument` unless a picture can be drawn into *path*; *extra* is what pip installs to be able to."""
+    from importlib.util import find_spec  # noqa: PLC0415 - only who draws pays
+
+    from llmos_kernel.errors import InvalidArgument  # noqa: PLC0415 - the same
+
+    if path.suffix.lower() not in formats:
+        raise InvalidArgument.of("plot", str(path), f"a file that ends in {', '.join(formats)}")
+    if find_spec("matplotlib") is None:
+        message = f"--plot needs matplotlib, which is not installed: pip install '{extra}'"
+        raise InvalidArgument(message, field="plot", value=str(path), expected="matplotlib")
 
 
 def print_json(value: object) -> None:

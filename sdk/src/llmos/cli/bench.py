@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from llmos._client import Client
 from llmos._models import folder_spec
 from llmos.cli._bench import SHORTEST, Bench, Effort, Figure, Work, check_effort, works
 from llmos.cli._bench_report import draw, print_table
-from llmos.cli._common import Common, json_option, note, pass_common, print_json
+from llmos.cli._common import Common, check_plot, json_option, note, pass_common, print_json
 from llmos.cli._machine import busy, machine
 from llmos.cli._sampling import key_values
 from llmos.cli.export import show_progress
@@ -46,7 +45,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--seed", type=int, help="The same seed makes the same prompts.")
 @click.option("--work", "wanted", multiple=True, metavar="NAME", help="Measure only this; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this file as well.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw the figures into this PNG; needs matplotlib.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw it into this PNG, SVG or PDF; needs matplotlib.")
 @click.option("-o", "--option", "given", multiple=True, metavar="KEY=VALUE", callback=key_values,
               help="An option of the model for its backend: threads, slots, ...")  # fmt: skip
 @json_option
@@ -65,9 +64,8 @@ def command(
     effort = attrs.evolve(QUICK if quick else Effort(), **changes)
     check_effort(effort)
     chosen = _chosen(works(effort), wanted)
-    if plot is not None and find_spec("matplotlib") is None:
-        message = "--plot needs matplotlib, which is not installed: pip install 'llmos-sdk[plot]'"
-        raise InvalidArgument(message, field="plot", value=str(plot), expected="matplotlib")
+    if plot is not None:
+        check_plot(plot, "llmos-sdk[plot]")
     facts = machine()
     if busy(facts):
         note(busy(facts))

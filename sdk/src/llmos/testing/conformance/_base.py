@@ -102,6 +102,20 @@ def quickest(call: Callable[[], object], times: int = 5) -> float:
     return min(spent)
 
 
+def at_once(*calls: Callable[[], object]) -> None:
+    """Run each of *calls* in a thread of its own, with many changes between them, and return when all have ended."""
+    workers = [threading.Thread(target=call) for call in calls]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def in_threads(call: Callable[[], T], threads: int = 4, times: int = 20) -> list[T | BaseException]:
     """Return what *call* returns, or raises, *times* times in each of several threads that run at once."""
     found: list[T | BaseException] = []
@@ -113,16 +127,7 @@ def in_threads(call: Callable[[], T], threads: int = 4, times: int = 20) -> list
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the finding
                 found.append(error)
 
-    workers = [threading.Thread(target=run) for _ in range(threads)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    finally:
-        sys.setswitchinterval(interval)
+    at_once(*[run] * threads)
     return found
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
-from llmos.testing.conformance._base import Conformance, expect, reach, take
+from llmos.testing.conformance._base import Conformance, at_once, expect, reach, take
 from llmos.testing.routing import Question, make_events, make_models, make_question, make_random
 from llmos_kernel.api import Auto
 from llmos_kernel.services import Event, Router
@@ -71,16 +70,7 @@ class RouterConformance(Conformance):
                 if answer not in question.suited | {"NotFound", "ModelUnavailable"}:
                     failures.append(f"{answer} of {sorted(question.suited)}")
 
-        interval = sys.getswitchinterval()
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
-        sys.setswitchinterval(1e-6)
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        finally:
-            sys.setswitchinterval(interval)
+        at_once(*(partial(ask, number) for number in range(8)))
         expect([], failures, "answers that are none")
 
     def test_router_forgets(self, make_router: MakeRouter) -> None:
