@@ -12,8 +12,16 @@ from llmos_kernel import ModelSpec
 from llmos_onnx.backend import OnnxBackend
 from llmos_onnx.exporter import NativeExporter
 from plugins.onnx.tests.encoder_writer import EncoderRecipe, write_encoder_checkpoint
+from plugins.onnx.tests.imported_writer import write_imported
 from llmos_onnx.export import export_folder
 from llmos_onnx.options import ExportOptions
+
+
+def _writes(folder: Path) -> Served:
+    """Return a model that writes, with few slots."""
+    options = {"slots": 4, "threads": 1}
+    spec = ModelSpec(name="small", backend="onnx", path=str(folder), kinds=("generate", "tokenize"), options=options)
+    return Served(OnnxBackend({}), spec, {"generate": "the fox"}, {"max_tokens": 6, "temperature": 0.0})
 
 
 class TestDecoder(BackendConformance):
@@ -22,11 +30,25 @@ class TestDecoder(BackendConformance):
     @pytest.fixture
     def served(self, model_folder: Callable[..., Path]) -> Served:
         """A small one with random weights."""
-        spec = ModelSpec(
-            name="small", backend="onnx", path=str(model_folder("nano", "fp32")), kinds=("generate", "tokenize"),
-            options={"slots": 4, "threads": 1},
-        )  # fmt: skip
-        return Served(OnnxBackend({}), spec, {"generate": "the fox"}, {"max_tokens": 6, "temperature": 0.0})
+        return _writes(model_folder("nano", "fp32"))
+
+
+class TestGenai(BackendConformance):
+    """A folder of onnxruntime-genai's builder."""
+
+    @pytest.fixture
+    def served(self) -> Served:
+        """The smallest, with four-bit weights."""
+        return _writes(Path(__file__).parent / "data" / "genai" / "int4")
+
+
+class TestImported(BackendConformance):
+    """A folder as optimum exports it: graphs that return their whole cache."""
+
+    @pytest.fixture(params=[False, True], ids=["decoder", "seq2seq"])
+    def served(self, request: pytest.FixtureRequest, tmp_path: Path) -> Served:
+        """Each layout."""
+        return _writes(write_imported(tmp_path / "model", seq2seq=bool(request.param)))
 
 
 class TestEncoder(BackendConformance):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from llmos.testing.conformance import Export, ExporterConformance
 from llmos_kernel.errors import (
     ConfigError, DeadlineExceeded, InvalidArgument, KernelError, ModelUnavailable, PluginFailed, PluginMissing,
 )  # fmt: skip
@@ -71,6 +72,15 @@ def exporter() -> Exporter:
 
 def silent(what: str, done: int, total: int) -> None:
     """Hear of progress, and say nothing."""
+
+
+class TestConformance(ExporterConformance):
+    """The kit's checks of what is around optimum."""
+
+    @pytest.fixture
+    def export(self, source: Path, stand_in: Callable[..., str], exporter: Exporter) -> Export:
+        """A checkpoint, and who plays optimum."""
+        return Export(exporter, source, {"python": stand_in(WRITE, DECODER)})
 
 
 def left_over(source: Path) -> set[str]:

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 import llmos
+from llmos.testing.conformance import Export, ExporterConformance
 from llmos_kernel.errors import ModelUnavailable
 from llmos_optimum.exporter import llmos_exporter
 from plugins.optimum.tests.checkpoints import write
@@ -45,6 +46,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
         return source, target
 
     return made
+
+
+@pytest.mark.nightly
+class TestConformance(ExporterConformance):
+    """The kit's checks of optimum itself, a dozen exports."""
+
+    @pytest.fixture
+    def export(self, tmp_path: Path) -> Export:
+        """A small checkpoint with random weights."""
+        return Export(llmos_exporter({}), write("bert", tmp_path / "bert"))
 
 
 def loaded(kind: str, source: Path) -> tuple[Any, Any]:

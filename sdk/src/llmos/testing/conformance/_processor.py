@@ -12,7 +12,7 @@ from llmos.testing.conformance._base import (
     NAME, Conformance, expect, expect_end, expect_typed, in_threads, kernel_with, plugin_of, take,
 )  # fmt: skip
 from llmos_kernel.api import Task
-from llmos_kernel.errors import KernelError
+from llmos_kernel.errors import InvalidArgument, KernelError
 from llmos_kernel.services import Processor
 
 MakeProcessor = Callable[[], Processor]
@@ -80,10 +80,15 @@ class ProcessorConformance(Conformance):
                 expect(whole, self._filtered(processor, ["", *pieces, ""]), f"{text!r} with empty pieces")
 
     def test_filter_is_the_processor(self, make_processor: MakeProcessor) -> None:
-        """`Processor.filter`: "by default one that waits for the end": a quicker one gives what `process` gives."""
+        """`Processor.filter`: "by default one that waits for the end": a quicker one gives what `process` gives.
+
+        What makes something else of a text, a list of its pieces for instance, cannot be an output, and says so.
+        """
         processor = make_processor()
         for text in self.texts:
-            expect(self._process(processor, text), self._filtered(processor, [text]), f"{text!r} through its filter")
+            made = self._process(processor, text)
+            expected = made if isinstance(made, str | type) else InvalidArgument
+            expect(expected, self._filtered(processor, [text]), f"{text!r} through its filter")
 
     def test_filters_are_apart(self, make_processor: MakeProcessor) -> None:
         """`Processor.filter`: "Return a filter for one task's output": another task's output is nobody else's."""
