@@ -23,7 +23,7 @@ def announced() -> Iterator[tuple[Distribution, str, str]]:
 ANNOUNCED = list(announced())
 
 
-@pytest.mark.parametrize(("distribution", "kind", "name"), ANNOUNCED, ids=lambda part: str(part))
+@pytest.mark.parametrize(("distribution", "kind", "name"), ANNOUNCED, ids=str)
 def test_has_a_case(distribution: Distribution, kind: str, name: str) -> None:
     """Its distribution's tests subclass the class; where there are several of the kind, its name is among the cases."""
     files = [path.read_text("utf-8") for path in sorted(distribution.folder.glob("tests/*.py"))]
