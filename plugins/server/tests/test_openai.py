@@ -393,10 +393,11 @@ class Ended:
             self.waits.set()
 
 
-def test_a_reader_that_goes_frees_its_place() -> None:
-    """The task is cancelled at the next step."""
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reader_that_goes_frees_its_place(stream: bool) -> None:
+    """The task is cancelled at the next step, also before anything was sent."""
     echo, ended = EchoBackend(), Ended()
-    body = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "a"}], "stream": True}).encode()
+    body = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "a"}], "stream": stream}).encode()
     with serving(ended, echo=echo) as site:
         echo.gate.shut()
         with socket.create_connection((site.http.base_url.host, site.http.base_url.port)) as reader:

@@ -32,6 +32,8 @@ _STATUS: tuple[tuple[type[KernelError], int, str, str | None], ...] = (
 """Status, type and code, by the first class that fits."""
 FIELD = re.compile(r"[a-z_][a-z0-9_]*(?<!_str)")
 """How fields are spelt."""
+OLLAMA = "/api/"
+"""What the routes of Ollama's API begin with; its errors are one sentence."""
 _PRIVATE = "the server could not do this; its log says why"
 
 
@@ -56,17 +58,19 @@ class Refusal(Exception):
         after = float(retry) if isinstance(retry, int | float) else None
         return cls(status, told, kind, param if isinstance(param, str) else None, code, after)
 
-    def body(self) -> dict[str, Any]:
-        """Return the error as JSON has it."""
+    def body(self, path: str = "") -> dict[str, Any]:
+        """Return the error as JSON has it, as clients of the route at *path* expect it."""
+        if path.startswith(OLLAMA):
+            return {"error": self.message}
         facts = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         return {"error": facts}
 
-    def response(self) -> JSONResponse:
-        """Return the whole answer."""
+    def response(self, path: str = "") -> JSONResponse:
+        """Return the whole answer to a request for *path*."""
         headers = {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        return JSONResponse(self.body(), self.status, headers)
+        return JSONResponse(self.body(path), self.status, headers)
 
 
 def invalid(problems: Sequence[Mapping[str, Any]], known: Collection[str] = ()) -> Refusal:

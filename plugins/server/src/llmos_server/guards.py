@@ -19,8 +19,10 @@ from llmos_server.state import State
 
 PREFIX = "llmos"
 """What keys of ours begin with."""
-OPEN = frozenset(("/health", "/ready"))
-"""Routes that say nothing of models or tasks: they are answered however busy the server is."""
+OPEN = frozenset(("/health",))
+"""Routes that need no key, because they tell of nothing."""
+ALWAYS = OPEN | {"/ready"}
+"""Routes that are answered however busy the server is."""
 
 
 class Guard:
@@ -45,17 +47,30 @@ class Guard:
                 scope["llmos.key"] = await self._holder(scope)
             body = await self._read(scope, receive)
         except Refusal as refusal:
-            await refusal.response()(scope, receive, send)
+            await refusal.response(scope["path"])(scope, receive, send)
             return
-        if scope["path"] in OPEN:
-            await self._app(scope, _replay(body, receive), send)
+        if scope["path"] in ALWAYS:
+            await self._attended(scope, body, receive, send)
         elif self._places.locked():
             message = f"the server answers {self._options.streams} requests at once, and all of them are taken"
             full = Refusal(429, message, "rate_limit_error", code="overloaded", retry_after=1.0)
-            await full.response()(scope, receive, send)
+            await full.response(scope["path"])(scope, receive, send)
         else:
             async with self._places:
-                await self._app(scope, _replay(body, receive), send)
+                await self._attended(scope, body, receive, send)
+
+    async def _attended(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Have the request answered, and give it up at once when the client has gone, whatever it waits for."""
+        gone = asyncio.ensure_future(receive())  # the body was read: nothing else can come
+        work = asyncio.ensure_future(self._app(scope, _replay(body, gone), send))
+        try:
+            await asyncio.wait((gone, work), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (gone, work):
+                task.cancel()
+            await asyncio.wait((gone, work))
+        if not work.cancelled():
+            work.result()
 
     def _check_origin(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
@@ -124,14 +139,14 @@ def _is_here(text: str) -> bool:
     return host is not None and is_loopback(host)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def _replay(body: bytes, gone: asyncio.Future[Message]) -> Receive:
     """Return a channel that gives the *body* that was read, then what comes after it: that the client has gone."""
     given = False
 
     async def channel() -> Message:
         nonlocal given
         if given:
-            return await receive()
+            return await asyncio.shield(gone)
         given = True
         return {"type": "http.request", "body": body, "more_body": False}
 

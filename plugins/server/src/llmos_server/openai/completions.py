@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 import attrs
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from llmos import AsyncModel, AsyncStream, AsyncStreams, Piece, Text
 from llmos_kernel.errors import KernelError
@@ -16,6 +16,7 @@ from llmos_server.failures import Refusal
 from llmos_server.openai import answers, tools
 from llmos_server.openai.requests import ChatBody, CompletionBody, Sampling, Tool
 from llmos_server.state import seat_of, state_of
+from llmos_server.streams import EVENTS, Pieces
 
 router = APIRouter(tags=["OpenAI"])
 Choice = dict[str, Any]
@@ -177,13 +178,12 @@ async def _streamed(spoken: Spoken, body: Sampling, pieces: _ChatPieces | _TextP
         await stack.aclose()
         raise
     usage = body.stream_options is not None and body.stream_options.include_usage
-    events = _events(stack, spoken, first, pieces, usage=usage)
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return Pieces(_events(stack, spoken, first, pieces, usage=usage), EVENTS)
 
 
 async def _events(
     stack: AsyncExitStack, spoken: Spoken, first: Piece | None, pieces: _ChatPieces | _TextPieces, *, usage: bool
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Yield the events.  Closed when the reader has gone, which cancels the tasks."""
     async with stack:
         told: set[int] = set()

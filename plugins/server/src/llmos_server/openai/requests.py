@@ -8,20 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1, max_length=512)]
-Text = Annotated[str, Field(max_length=2**23)]
+from llmos_server.bodies import Body, Finite, Name, Text
+
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=64)] | str | None
-
-
-class Body(BaseModel):
-    """What all bodies share: no field that is not known, and no number for a string."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 # --- parts of a conversation -------------------------------------------------------------------------------------
