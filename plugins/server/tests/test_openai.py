@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 import httpx
+import jsonschema
 import openai
 import pytest
 
@@ -155,6 +156,27 @@ def test_what_is_no_call_is_text(site: Site, text: str, stream: bool) -> None:
 
     assert text == "".join((choice.delta if stream else choice.message).content or "" for choice in choices)
     assert "stop" == choices[-1].finish_reason
+
+
+def test_text_is_not_held_back(site: Site) -> None:
+    """What cannot become a call is streamed as it comes, although there are tools."""
+    said = list(site.chat("it is sunny", tools=[WEATHER], stream=True))
+
+    assert ["it", " is", " sunny"] == [part.choices[0].delta.content for part in said if part.choices[0].delta.content]
+
+
+def test_tools_beside_a_form(site: Site) -> None:
+    """The answer is a call, or of that form; references lead to where the parts of each schema are then."""
+    node = {"$defs": {"n": {"type": "object", "properties": {"next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": node}}
+    site.chat("a", tools=[WEATHER], response_format=wanted)
+    schema = site.echo.executors[0].tasks[-1].params["schema"]
+    checks = jsonschema.Draft202012Validator(schema)
+
+    assert checks.is_valid({"name": "weather", "arguments": {"city": "Oslo"}})
+    assert checks.is_valid({"next": {"next": {}}})
+    assert not checks.is_valid({"next": {"next": 1}})
+    assert not checks.is_valid({"name": "weather", "arguments": {"city": 1}, "next": 1})
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])

@@ -18,11 +18,13 @@ from llmos_server._version import __version__
 from llmos_server.bodies import Body
 from llmos_server.failures import Refusal, invalid
 from llmos_server.guards import Guard
+from llmos_server.ollama import catalogue as ollama_catalogue
+from llmos_server.ollama import talking
 from llmos_server.openai import catalogue, completions
 from llmos_server.options import ServerOptions
 from llmos_server.state import Connect, State
 
-ROUTERS = (operation.router, catalogue.router, completions.router)
+ROUTERS = (operation.router, catalogue.router, completions.router, ollama_catalogue.router, talking.router)
 """Everything that is served; each module has its own."""
 DESCRIPTION = "The models of this machine, for the clients of OpenAI's API."
 

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from llmos import AsyncClient, AsyncModel, ModelInfo
+
+
+BEGINNING = 1_700_000_000
+"""When models that do not say when they were made are said to have been, in seconds of Unix: clients want a time."""
+AUTO = "auto"
+"""A name for any model that will do: a router chooses one for each task."""
+LATEST = ":latest"
+"""What clients of Ollama add to names."""
 
 
 class Models:
@@ -30,7 +39,15 @@ class Models:
         """Return what can be asked for."""
         return await self._client.models()
 
+    async def info(self, name: str) -> ModelInfo:
+        """Return what is known of the model of that name or alias; raise `NotFound`."""
+        found: dict[str, Any] = await self._client.control("InspectModel", name.removesuffix(LATEST))
+        return ModelInfo.from_plain(found)
+
+    async def unload(self, name: str) -> None:
+        """Unload the model of that name or alias; raise `ModelUnavailable` where it is in use, or not loaded."""
+        await self._client.control("UnloadModel", (await self.info(name)).name)
+
     async def _known(self, name: str) -> str:
         """Return *name* if a model is called so; a client must not name a folder, which `load_model` would take."""
-        info = ModelInfo.from_plain(await self._client.control("InspectModel", name))
-        return info.name
+        return name if name == AUTO else (await self.info(name)).name

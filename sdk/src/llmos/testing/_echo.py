@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -36,6 +36,8 @@ SAMPLING = (
     "frequency_penalty", "logit_bias", "seed", "stop", "logprobs", "schema", "regex", "grammar",
 )  # fmt: skip
 """The parameters that it accepts; only ``max_tokens``, ``stop`` and ``logprobs`` change what it says."""
+ENCODING = ("truncate",)
+"""The parameter that tasks of the other kinds take; it changes nothing, because nothing is too long."""
 _WORD = re.compile(r"\s*\S+")
 
 
@@ -125,7 +127,7 @@ class EchoExecutor(StepExecutor):
         self.tasks.append(task)
         if self.faults.prepare is not None:
             raise self.faults.prepare
-        _check_params(task.params)
+        _check_params(task.params, SAMPLING if task.kind in ("generate", "chat") else ENCODING)
         if task.kind == "detokenize":
             return _answer(Result(id, text=self._join(task.input), finish="stop"))
         text = _prompt(task)
@@ -305,12 +307,12 @@ def _prompt(task: Task) -> str:
     return text
 
 
-def _check_params(params: Mapping[str, Any]) -> None:
+def _check_params(params: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in params:
-        if key not in SAMPLING:
-            near = difflib.get_close_matches(key, SAMPLING, n=3)
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3)
             message = f"unknown parameter {key!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
-            expected = f"one of {', '.join(near or SAMPLING)}"
+            expected = f"one of {', '.join(near or known)}"
             raise InvalidArgument(message, field=key, value=params[key], expected=expected)
     most = params.get("max_tokens")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):

@@ -23,7 +23,7 @@ class Form:
     created: int = attrs.field(init=False, factory=lambda: int(time.time()))
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "id", f"{'chatcmpl' if self.chat else 'cmpl'}-{secrets.token_hex(12)}")
+        object.__setattr__(self, "id", new_id("chatcmpl-" if self.chat else "cmpl-"))
 
     def whole(self, choices: Sequence[Mapping[str, Any]], texts: Sequence[Text]) -> dict[str, Any]:
         """Return the answer to a request that does not stream."""
@@ -39,6 +39,11 @@ class Form:
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def new_id(kind: str) -> str:
+    """Return an id that nothing else has; *kind* is what it begins with."""
+    return f"{kind}{secrets.token_hex(12)}"
 
 
 def event(value: object) -> bytes:

@@ -10,14 +10,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from llmos import ModelInfo
-from llmos_kernel.errors import NotFound
-from llmos_server.failures import Refusal
+from llmos_server.models import BEGINNING
 from llmos_server.openai.requests import EmbeddingBody
-from llmos_server.state import seat_of, state_of
+from llmos_server.state import seat_of
+from llmos_server.vectors import vectors
 
 router = APIRouter(tags=["OpenAI"])
-BEGINNING = 1_700_000_000
-"""When models that do not say when they were made are said to have been: the field is required."""
 
 
 @router.get("/v1/models", summary="List the models")
@@ -30,29 +28,20 @@ async def models(request: Request) -> Response:
 @router.get("/v1/models/{name:path}", summary="Look a model up")
 async def model(name: str, request: Request) -> Response:
     """Tell of one model, by its name or an alias."""
-    for info in await seat_of(request).models.listed():
-        if name in (info.name, *info.aliases):
-            return JSONResponse(_plain(info))
-    raise NotFound(f"there is no model {name!r:.200}", field="model", value=name[:200], nearest=[])
+    return JSONResponse(_plain(await seat_of(request).models.info(name)))
 
 
 @router.post("/v1/embeddings", summary="Turn texts into vectors")
 async def embed(body: EmbeddingBody, request: Request) -> Response:
     """Turn texts into vectors."""
-    state = state_of(request)
-    loaded = await seat_of(request).models.get(body.model)
     texts = [body.input] if isinstance(body.input, str) else body.input
-    vectors = await loaded.embed(texts, timeout=state.options.seconds)
-    if body.dimensions is not None and body.dimensions != len(vectors[0]):
-        message = f"dimensions: the vectors of {loaded.name} have {len(vectors[0])}"
-        raise Refusal(400, message, param="dimensions")
+    found = await vectors(request, body.model, texts, dimensions=body.dimensions)
     data = [
         {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}
-        for index, vector in enumerate(vectors)
+        for index, vector in enumerate(found.rows)
     ]
-    counts = [len(await loaded.tokenize(text)) for text in texts]
-    usage = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
-    return JSONResponse({"object": "list", "data": data, "model": loaded.name, "usage": usage})
+    usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
+    return JSONResponse({"object": "list", "data": data, "model": found.model, "usage": usage})
 
 
 def _encoded(vector: list[float], encoding: str) -> list[float] | str:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from llmos_server import tools
 from llmos_server.bodies import Body, Finite, Name, Text
+from llmos_server.tools import Offer
 
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -64,6 +66,12 @@ class Message(Body):
         if isinstance(self.content, list):
             return "".join(part.text for part in self.content)
         return self.content or ""
+
+    def plain(self) -> dict[str, str]:
+        """Return the message as models take it: instructions are a system's, results are told by the user."""
+        made = [(call.function.name, tools.plain(call.function.arguments)) for call in self.tool_calls or ()]
+        role = {"developer": "system", "tool": "user"}.get(self.role, self.role)
+        return {"role": role, "content": tools.said(self.text, made)}
 
 
 class ToolFunction(Body):
@@ -212,7 +220,17 @@ class ChatBody(Sampling):
             found["schema"] = self.response_format.json_schema.schema_
         elif self.response_format is not None and self.response_format.type == "json_object":
             found["schema"] = {"type": "object"}
+        offers, demanded = self.offers(), self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
+        if demanded or (offers and "schema" in found):
+            found["schema"] = tools.form(offers, None if demanded else found["schema"])
         return found
+
+    def offers(self) -> list[Offer]:
+        """Return the tools that the model may call."""
+        given = [] if self.tool_choice == "none" else [tool.function for tool in self.tools or ()]
+        if isinstance(self.tool_choice, NamedTool):
+            given = [function for function in given if function.name == self.tool_choice.function.name]
+        return [Offer(function.name, function.description, function.parameters) for function in given]
 
 
 class CompletionBody(Sampling):
