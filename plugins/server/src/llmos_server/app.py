@@ -19,12 +19,20 @@ from llmos_server.bodies import Body
 from llmos_server.failures import Refusal, invalid
 from llmos_server.guards import Guard
 from llmos_server.ollama import catalogue as ollama_catalogue
-from llmos_server.ollama import talking
+from llmos_server.ollama import talking as ollama_talking
 from llmos_server.openai import catalogue, completions
 from llmos_server.options import ServerOptions
+from llmos_server.responses import routes as responses
 from llmos_server.state import Connect, State
 
-ROUTERS = (operation.router, catalogue.router, completions.router, ollama_catalogue.router, talking.router)
+ROUTERS = (
+    operation.router,
+    catalogue.router,
+    completions.router,
+    ollama_catalogue.router,
+    ollama_talking.router,
+    responses.router,
+)
 """Everything that is served; each module has its own."""
 DESCRIPTION = "The models of this machine, for the clients of OpenAI's API."
 

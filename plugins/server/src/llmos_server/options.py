@@ -44,6 +44,8 @@ class ServerOptions:
     """Most requests that are answered at once; more get 429."""
     seconds: float = attrs.field(default=600.0, validator=number(0.001, MAX_SECONDS, whole=False))
     """Most seconds that one request takes."""
+    kept: int = attrs.field(default=256, validator=number(0, 2**20))
+    """Most responses that are kept for each holder of a key, for ``previous_response_id``."""
     drain: float = attrs.field(default=30.0, validator=number(0, 86400, whole=False))
     """Seconds that requests get to end when the server is told to stop."""
 

@@ -12,6 +12,7 @@ from llmos import AsyncClient, Key
 from llmos_kernel.api import Credentials
 from llmos_server.models import Models
 from llmos_server.options import ServerOptions
+from llmos_server.responses.kept import Kept
 
 Connect = Callable[[Credentials], AsyncClient]
 """Attaches somebody to the kernel."""
@@ -19,10 +20,11 @@ Connect = Callable[[Credentials], AsyncClient]
 
 @attrs.frozen
 class Seat:
-    """Somebody's client, and the models that were loaded with it."""
+    """Somebody's client, the models that were loaded with it, and the latest responses."""
 
     client: AsyncClient
     models: Models
+    responses: Kept
 
 
 @attrs.define
@@ -39,7 +41,7 @@ class State:
         number = "" if key is None else key.number
         if number not in self._seats:
             client = self.connect(Credentials() if key is None else key.credentials)
-            self._seats[number] = Seat(client, Models(client))
+            self._seats[number] = Seat(client, Models(client), Kept(self.options.kept, 4 * self.options.body))
         return self._seats[number]
 
     async def leave(self, number: str) -> None:
