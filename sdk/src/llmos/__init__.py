@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from llmos._serving import Replicas, Serving
     from llmos._supervisor import Supervisor
     from llmos._targets import Auto
+    from llmos._task_file import Execution, Parameters, Requirements, TaskFile
+    from llmos._task_runs import Answer
     from llmos._text import Piece, Text
     from llmos_kernel import errors
 
@@ -53,6 +55,8 @@ _HOMES = {
     "_streams": ("AsyncStreams", "Streams"),
     "_serving": ("Replicas", "Serving"),
     "_supervisor": ("Supervisor",),
+    "_task_file": ("Execution", "Parameters", "Requirements", "TaskFile"),
+    "_task_runs": ("Answer",),
     "_text": ("Piece", "Text"),
     "_targets": ("Auto",),
 }
@@ -60,6 +64,7 @@ _HOME_OF = {name: f"llmos.{home}" for home, names in _HOMES.items() for name in 
 
 __all__ = [
     "LLMOS",
+    "Answer",
     "AsyncClient",
     "AsyncConversation",
     "AsyncModel",
@@ -68,15 +73,18 @@ __all__ = [
     "Auto",
     "Client",
     "Conversation",
+    "Execution",
     "Key",
     "KeyRing",
     "Messages",
     "Model",
     "ModelInfo",
     "Options",
+    "Parameters",
     "Piece",
     "Pipeline",
     "Replicas",
+    "Requirements",
     "Secret",
     "Serving",
     "Settings",
@@ -85,6 +93,7 @@ __all__ = [
     "Stream",
     "Streams",
     "Supervisor",
+    "TaskFile",
     "Text",
     "__version__",
     "call",

@@ -17,6 +17,7 @@ from llmos._running import AsyncRunner
 from llmos._stream import AsyncStream
 from llmos._streams import AsyncStreams
 from llmos._targets import AUTO, Target
+from llmos._task_runs import Answer, run_one_async
 from llmos._text import Text
 from llmos_kernel.api import Auto, Credentials
 from llmos_kernel.api import Model as ModelRequest
@@ -25,6 +26,7 @@ from llmos_kernel.errors import PermissionDenied, PluginError, ResourceError
 if TYPE_CHECKING:
     from llmos._settings import Settings
     from llmos._supervisor import Supervisor
+    from llmos._task_file import TaskFile
     from llmos_kernel import Handle, Kernel, KernelConfig, TaskHandle
     from llmos_kernel.aio import AsyncProcess
 
@@ -113,6 +115,14 @@ class AsyncClient:
     async def control(self, message: str, *args: Any, timeout: float | None = None, **fields: Any) -> Any:  # noqa: ANN401
         """Send a control message by its name and return the answer: ``await client.control("CancelTask", 7)``."""
         return await self._runner.ask(control_message(message, *args, **fields), timeout)
+
+    async def run(self, task: TaskFile, input: object, *, model: str | Auto | None = None) -> Answer:
+        """Run *task* on *input*, a text or a mapping of its fields, on its model, or on the one that is given.
+
+        Raises `InvalidArgument` for an input that is not as the task says, and what the last try failed with.
+        """
+        async with await self.load_model(model or task.chosen, fallbacks=task.fallbacks or None) as loaded:
+            return await loaded.run(task, input)
 
     async def submit(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TaskHandle:  # noqa: ANN401
         """Run ``fn(*args, **kwargs)``, a coroutine function too, on the kernel; `result` waits for what it returns."""
@@ -244,6 +254,10 @@ class AsyncModel(ModelRequests):
         requests = self._encode("classify", text, truncate, timeout)
         scores = [dict(done.value) for done in await self._runner.run_all(requests)]
         return scores[0] if isinstance(text, str) else scores
+
+    async def run(self, task: TaskFile, input: object) -> Answer:
+        """Run *task* on *input* as `AsyncClient.run` does."""
+        return await run_one_async(self._runner, task, input, self._targets)
 
     async def tokenize(self, text: str, *, timeout: float | None = None) -> list[int]:
         """Return the tokens of *text*."""

@@ -18,6 +18,7 @@ from llmos._running import Runner
 from llmos._stream import Stream
 from llmos._streams import Streams
 from llmos._targets import AUTO, Target
+from llmos._task_runs import AT_ONCE, Answer, run_each, run_one
 from llmos._text import Text
 from llmos_kernel.api import Auto, Credentials, check_number
 from llmos_kernel.api import Model as ModelRequest
@@ -26,6 +27,7 @@ from llmos_kernel.errors import PermissionDenied, PluginError, ResourceError
 if TYPE_CHECKING:
     from llmos._settings import Settings
     from llmos._supervisor import Supervisor
+    from llmos._task_file import TaskFile
     from llmos_kernel import Handle, Kernel, KernelConfig, Process, TaskHandle
 
 
@@ -134,6 +136,30 @@ class Client:
         """Yield ``fn(item)`` in the order of *items*, with at most *at_once* tasks in flight."""
         check_number("at_once", at_once, 1, 2**20)
         return self._map(fn, items, at_once)
+
+    def run(self, task: TaskFile, input: object, *, model: str | Auto | None = None) -> Answer:
+        """Run *task* on *input*, a text or a mapping of its fields, on its model, or on the one that is given.
+
+        Raises `InvalidArgument` for an input that is not as the task says, and what the last try failed with.
+        """
+        with self._of(task, model) as loaded:
+            return loaded.run(task, input)
+
+    def run_each(
+        self, task: TaskFile, inputs: Iterable[object], *, model: str | Auto | None = None, at_once: int = AT_ONCE
+    ) -> Iterator[Answer]:
+        """Yield the answer to each of *inputs*, in their order, with at most *at_once* of them under way.
+
+        An input that is refused, or fails, is an answer with an ``error``, and ends no other.  What would fail for
+        every input is raised: a plugin that is missing, a model that cannot be had, a kernel that stopped.
+        """
+        check_number("at_once", at_once, 1, 2**20)
+        with self._of(task, model) as loaded:
+            yield from loaded.run_each(task, inputs, at_once=at_once)
+
+    def _of(self, task: TaskFile, model: str | Auto | None) -> Model:
+        """Return the model of *task*."""
+        return self.load_model(model or task.chosen, fallbacks=task.fallbacks or None)
 
     def _map(self, fn: Callable[..., Any], items: Iterable[Any], at_once: int) -> Iterator[Any]:
         tasks: deque[TaskHandle] = deque()
@@ -262,6 +288,15 @@ class Model(ModelRequests):
         requests = self._encode("classify", text, truncate, timeout)
         scores = [dict(done.value) for done in self._runner.run_all(requests)]
         return scores[0] if isinstance(text, str) else scores
+
+    def run(self, task: TaskFile, input: object) -> Answer:
+        """Run *task* on *input* as `Client.run` does."""
+        return run_one(self._runner, task, input, self._targets)
+
+    def run_each(self, task: TaskFile, inputs: Iterable[object], *, at_once: int = AT_ONCE) -> Iterator[Answer]:
+        """Yield the answer to each of *inputs*, in their order, as `Client.run_each` does."""
+        check_number("at_once", at_once, 1, 2**20)
+        return run_each(self._runner, task, inputs, self._targets, at_once)
 
     def tokenize(self, text: str, *, timeout: float | None = None) -> list[int]:
         """Return the tokens of *text*."""

@@ -85,9 +85,10 @@ class Runner(_Dropped):
     def _run(self, requests: Iterable[Request]) -> list[tuple[Done, str]]:
         with ExitStack() as tasks:
             begun = [(tries, tasks.enter_context(self.begin(tries))) for tries in map(Tries, requests)]
-            return [(self._end(tries, handle, tasks), tries.name) for tries, handle in begun]
+            return [(self.end(tries, handle, tasks), tries.name) for tries, handle in begun]
 
-    def _end(self, tries: Tries, handle: TaskHandle, tasks: ExitStack) -> Done:
+    def end(self, tries: Tries, handle: TaskHandle, tasks: ExitStack) -> Done:
+        """Wait for the end of what `begin` began, or of the next try; *tasks* closes the handles of those."""
         while True:
             try:
                 return self.wait(handle, tries.request.timeout)
@@ -154,9 +155,10 @@ class AsyncRunner(_Dropped):
     async def _run(self, requests: Iterable[Request]) -> list[tuple[Done, str]]:
         with ExitStack() as tasks:
             begun = [(tries, tasks.enter_context(await self.begin(tries))) for tries in map(Tries, requests)]
-            return [(await self._end(tries, handle, tasks), tries.name) for tries, handle in begun]
+            return [(await self.end(tries, handle, tasks), tries.name) for tries, handle in begun]
 
-    async def _end(self, tries: Tries, handle: TaskHandle, tasks: ExitStack) -> Done:
+    async def end(self, tries: Tries, handle: TaskHandle, tasks: ExitStack) -> Done:
+        """Wait for the end of what `begin` began, or of the next try; *tasks* closes the handles of those."""
         while True:
             try:
                 return await self.wait(handle, tries.request.timeout)

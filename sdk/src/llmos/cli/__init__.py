@@ -44,6 +44,7 @@ COMMANDS = {
     "models": "List, show, add, remove and rename models.",
     "plugins": "List, inspect, switch, install and remove plugins.",
     "profile": "Measure how long a model's steps take.",
+    "run": "Run a task of a file, or a Python program.",
     "version": "Print the versions of everything that takes part.",
 }
 """The built-in commands, each in the module of its name, and what they do: known without importing them."""

@@ -51,7 +51,7 @@ def exit_code(error: KernelError) -> int:
 def next_step(error: KernelError) -> str:
     """Return what to do about *error*; empty where its message says it."""
     steps: tuple[tuple[type[KernelError], str], ...] = (
-        (ConfigError, "mend the setting there; llmos doctor shows all of them"),
+        (ConfigError, _mended(error)),
         (NotFound, "llmos models list" if error.fields.get("field") == "model" else ""),
         (InvalidArgument, ""),
         (OutOfMemory, "close other models, choose a smaller one, or raise devices in llmos.toml"),
@@ -64,6 +64,12 @@ def next_step(error: KernelError) -> str:
     if isinstance(error, NotFound) and isinstance(near, list) and near:
         return f"did you mean {' or '.join(map(str, near))}?"
     return next((step for kind, step in steps if isinstance(error, kind)), "")
+
+
+def _mended(error: KernelError) -> str:
+    if "others" in error.fields:  # a task file's
+        return "mend it there; llmos run --schema prints what editors need to complete and check such a file"
+    return "mend the setting there; llmos doctor shows all of them"
 
 
 def _again(seconds: object) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import click
 
 from llmos._client import Model
 from llmos._requests import Options
 from llmos.cli._common import note
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _schema_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:  # noqa: ANN401 - any JSON
@@ -68,14 +70,15 @@ def model_option(command: Any) -> Any:  # noqa: ANN401 - click's decorators are 
 
 def request_options(command: Any) -> Any:  # noqa: ANN401
     """Add every option of a request, and ``-o`` for those that only a backend knows."""
-    text = "Any other parameter of the backend."
-    option = click.option(
-        "-o", "--option", "params", multiple=True, metavar="KEY=VALUE", callback=key_values, help=text
-    )
-    command = option(command)
+    command = params_option("Any other parameter of the backend.")(command)
     for names, how in reversed(_OPTIONS):
         command = click.option(*names, **how)(command)
     return command
+
+
+def params_option(text: str) -> Callable[[_F], _F]:
+    """Return the decorator that adds ``-o``; *text* is its help."""
+    return click.option("-o", "--option", "params", multiple=True, metavar="KEY=VALUE", callback=key_values, help=text)
 
 
 def taken(given: Mapping[str, object]) -> Options:
