@@ -43,7 +43,7 @@ def pages() -> Mapping[str, Callable[[], str]]:
     return {
         "reference/sdk.md": sdk, "reference/kernel.md": kernel, "reference/testing.md": testing,
         "reference/hooks.md": hooks, "reference/errors.md": errors, "reference/settings.md": settings,
-        "reference/cli.md": commands, "reference/plugins.md": plugins,
+        "reference/cli.md": commands, "reference/task-file.md": task_file, "reference/plugins.md": plugins,
     }  # fmt: skip
 
 
@@ -268,6 +268,55 @@ def _cell(text: str) -> str:
 def _escaped(text: str) -> str:
     """Return *text* with what HTML and Markdown would take for their own written out."""
     return re.sub(r"([<*_\[])", r"\\\1", text)
+
+
+# --- task files ------------------------------------------------------------------------------------------------
+
+
+def task_file() -> str:
+    """Return the page of the task file: every key, as the schema for editors has it."""
+    from llmos import TaskFile  # noqa: PLC0415 - only this page needs it
+
+    schema = TaskFile.schema()
+    tables = {name: value for name, value in schema["properties"].items() if "properties" in value}
+    parts = [f"## {name}\n\n{value['description']}\n\n{_keys(value)}" for name, value in tables.items()]
+    return f"""# Task file
+
+What a `task.toml` may say. [Tasks as files](../how-to/tasks-as-files.md) shows how it is used,
+[`TaskFile`][llmos.TaskFile] reads it, and `llmos run --schema` prints the JSON schema by which editors complete and
+check it. A wrong file is one [`ConfigError`][llmos_kernel.errors.ConfigError] that names the file, each wrong key, its
+value and what would be right.
+
+{_keys(schema)}
+
+{chr(10).join(f"{part}{chr(10)}" for part in parts)}"""
+
+
+def _keys(schema: Mapping[str, Any]) -> str:
+    """Return the table of the keys of an object's schema."""
+    needed = schema.get("required", ())
+    rows = [
+        f"| `{name}` | {_shape(value)} | {'required' if name in needed else _plain(value)} | "
+        f"{_escaped(_cell(value['description']))} |"
+        for name, value in schema["properties"].items()
+    ]
+    return "\n".join(["| key | value | default | |", "|---|---|---|---|", *rows])
+
+
+def _plain(value: Mapping[str, Any]) -> str:
+    return f"`{str(value['default']).lower()}`" if "default" in value else ""
+
+
+def _shape(value: Mapping[str, Any]) -> str:
+    """Return what a value is, in words."""
+    if "enum" in value:
+        return ", ".join(f"`{one}`" for one in value["enum"])
+    if "anyOf" in value:
+        return "name, or list of names"
+    if "minimum" in value:
+        return f"{value['type'].replace('integer', 'whole number')} from {value['minimum']:g} to {value['maximum']:g}"
+    words = {"string": "text", "array": "list of names", "boolean": "true or false", "object": "table"}
+    return words[value["type"]]
 
 
 # --- plugins ---------------------------------------------------------------------------------------------------
