@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from llmos._conversation import Conversation
@@ -150,8 +150,9 @@ class Client:
     ) -> Iterator[Answer]:
         """Yield the answer to each of *inputs*, in their order, with at most *at_once* of them under way.
 
-        An input that is refused, or fails, is an answer with an ``error``, and ends no other.  What would fail for
-        every input is raised: a plugin that is missing, a model that cannot be had, a kernel that stopped.
+        An input that is refused, or fails, is an answer with an ``error``, and ends no other; so is an
+        `InvalidArgument` among the inputs, in place of one that could not be read.  What would fail for every input is
+        raised: a plugin that is missing, a model that cannot be had, a kernel that stopped.
         """
         check_number("at_once", at_once, 1, 2**20)
         with self._of(task, model) as loaded:
@@ -293,7 +294,9 @@ class Model(ModelRequests):
         """Run *task* on *input* as `Client.run` does."""
         return run_one(self._runner, task, input, self._targets)
 
-    def run_each(self, task: TaskFile, inputs: Iterable[object], *, at_once: int = AT_ONCE) -> Iterator[Answer]:
+    def run_each(
+        self, task: TaskFile, inputs: Iterable[object], *, at_once: int = AT_ONCE
+    ) -> Generator[Answer, None, None]:
         """Yield the answer to each of *inputs*, in their order, as `Client.run_each` does."""
         check_number("at_once", at_once, 1, 2**20)
         return run_each(self._runner, task, inputs, self._targets, at_once)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +168,7 @@ def run_one(runner: Runner, file: TaskFile, input: object, targets: tuple[Target
 
 def run_each(
     runner: Runner, file: TaskFile, inputs: Iterable[object], targets: tuple[Target, ...], at_once: int
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     """Yield the answer to each of *inputs*, in order, with at most *at_once* of them under way."""
     under_way: deque[TaskRun | Answer] = deque()
     try:
@@ -185,6 +185,8 @@ def run_each(
 
 
 def _started(runner: Runner, file: TaskFile, input: object, targets: tuple[Target, ...]) -> TaskRun | Answer:
+    if isinstance(input, InvalidArgument):
+        return Answer(error=input)
     try:
         run = TaskRun(runner, Attempts(file, input, targets))
     except InvalidArgument as error:

@@ -27,7 +27,7 @@ def one_input(task: TaskFile, given: tuple[str, ...], source: str | None) -> obj
         return _text(given, source)
     if task.fields[1:] == () and task.fields and len(given) == 1 and not given[0].startswith(f"{task.fields[0]}="):
         return _text(given, source)
-    fields = dict(_pair(task, one) for one in given)
+    fields = fields_of(task, given)
     missing = [name for name in task.fields if name not in fields]
     if fields and source is None:
         return fields
@@ -38,6 +38,11 @@ def one_input(task: TaskFile, given: tuple[str, ...], source: str | None) -> obj
     if not isinstance(found, dict):
         raise InvalidArgument.of("input", found, "a JSON object with the fields of the task")
     return {**found, **fields}
+
+
+def fields_of(task: TaskFile, given: tuple[str, ...]) -> dict[str, object]:
+    """Return the fields that the arguments *given* name; raise `click.UsageError` for those that are none."""
+    return dict(_pair(task, one) for one in given)
 
 
 def converted(task: TaskFile, name: str, text: str) -> object:
