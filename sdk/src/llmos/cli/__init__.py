@@ -79,11 +79,20 @@ class LazyGroup(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
-        """Run the command; a reader that has gone is told apart from other failures, which click would not do."""
+        """Run the command; a reader that has gone is told apart from other failures, which click would not do.
+
+        What a plugin's command raises is that plugin's failure, and none of llmos.
+        """
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise _ReaderGone from error
+        except Exception as error:
+            if ctx.invoked_subcommand in {None, *COMMANDS}:
+                raise
+            from llmos.cli._failures import blamed  # noqa: PLC0415 - only a failure needs the kernel's errors
+
+            raise blamed(f"command:{ctx.invoked_subcommand}", "running", error)  # noqa: B904 - it has its cause
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -10,6 +10,7 @@ from llmos.cli._common import Common, print_json
 from llmos_kernel.errors import (
     CallerError,
     ConfigError,
+    ExecutorCrashed,
     InvalidArgument,
     KernelBug,
     KernelError,
@@ -17,7 +18,9 @@ from llmos_kernel.errors import (
     NotFound,
     OutOfMemory,
     Overloaded,
+    PermissionDenied,
     PluginError,
+    PluginFailed,
     ResourceError,
 )  # fmt: skip
 
@@ -40,6 +43,15 @@ def report(error: Exception, common: Common) -> int:
     return exit_code(known)
 
 
+def blamed(plugin: str, what: str, error: BaseException) -> BaseException:
+    """Return the error to raise for what *plugin* raised in *what*: `PluginFailed` naming it.
+
+    Errors that are typed, the system's (a file that is not there) and click's (wrong usage) say it better themselves.
+    """
+    telling = (KernelError, OSError, click.ClickException, click.Abort, click.exceptions.Exit)
+    return error if isinstance(error, telling) else PluginFailed.of(plugin, what, error)
+
+
 def exit_code(error: KernelError) -> int:
     """Return the exit code that says who must act."""
     if isinstance(error, ConfigError):
@@ -56,6 +68,8 @@ def next_step(error: KernelError) -> str:
         (InvalidArgument, ""),
         (OutOfMemory, "close other models, choose a smaller one, or raise devices in llmos.toml"),
         (ModelUnavailable, "llmos doctor"),
+        (ExecutorCrashed, "llmos doctor --load"),
+        (PermissionDenied, "llmos doctor, which asks each policy" if "policy" in error.fields else ""),
         (Overloaded, _again(error.fields.get("retry_after", 0))),
         (PluginError, "llmos doctor"),
         (KernelBug, "report this, with what you did"),

@@ -6,6 +6,7 @@ finding; the line before a silence says what was being looked at.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -25,6 +26,9 @@ from llmos_kernel.plugins import Plugins
 
 Finding = dict[str, Any]
 """``looking`` at what; or a ``kind`` (plugin, policy, scheduler, backend, model), a ``name``, and what was found."""
+
+_HARMLESS = ("backend", "router", "processor", "exporter", "command")
+"""Kinds whose hooks open nothing.  A store's may; policies and schedulers are made where the settings name them."""
 
 
 def main() -> None:
@@ -54,16 +58,24 @@ def probe(config: KernelConfig, *, load: bool) -> Iterator[Finding]:
     for name in sorted(record.name for record in records if record.kind == "backend"):
         yield {"looking": f"backend:{name}"}
         yield {"kind": "backend", "name": name} | _tried(_runtime, plugins, name)
-    for spec in (*plugins.models(), *config.models):
+    specs = plugins.models()
+    for record in (one for one in plugins.records() if one.kind == "model" and one.state not in USABLE):
+        yield {"kind": "plugin", "name": record.key, "state": record.state, "why": record.why, "seconds": 0.0}
+    for spec in (*specs, *config.models):
         yield {"looking": f"backend:{spec.backend}"}
         yield {"kind": "model", "name": spec.name} | _tried(_model, plugins, spec, load)
 
 
 def _plugin(config: KernelConfig, record: PluginRecord) -> Finding:
-    """Import and check one plugin, as if it were the only one."""
-    checked = Plugins(attrs.evolve(config, plugins=(record.key,), blocked=(), policies=(), observers=())).check()
-    found = next(one for one in checked if (one.key, one.distribution) == (record.key, record.distribution))
-    return {"kind": "plugin", "name": found.key, "state": found.state, "why": found.why, "seconds": found.seconds}
+    """Import and check one plugin, as if it were the only one, and make it where that touches nothing."""
+    plugins = Plugins(attrs.evolve(config, plugins=(record.key,), blocked=(), policies=(), observers=()))
+    plugins.check()
+    if record.kind in _HARMLESS:
+        with contextlib.suppress(KernelError):  # the record says it; options that it wants are for who chooses it
+            getattr(plugins, record.kind)(record.name)
+    found = next(one for one in plugins.records() if (one.key, one.distribution) == (record.key, record.distribution))
+    state = "ready" if found.state == "active" else found.state
+    return {"kind": "plugin", "name": found.key, "state": state, "why": found.why, "seconds": found.seconds}
 
 
 def _ask(config: KernelConfig) -> Mapping[str, Any]:

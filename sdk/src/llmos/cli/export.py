@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from llmos.cli._common import Common, json_option, pass_common, print_json
+from llmos.cli._failures import blamed
 from llmos.cli._sampling import key_values
 from llmos_kernel.errors import InvalidArgument
 
@@ -67,9 +68,12 @@ def command(
         message = f"TARGET {target} exists already; remove it, or choose another"
         raise InvalidArgument(message, field="target", value=str(target), expected="a new folder")
     plugin = common.installed().exporter(exporter)
+    named = {name: value for name, value in options.items() if value not in (None, False)}
     with show_progress(quiet=as_json) as progress:
-        named = {name: value for name, value in options.items() if value not in (None, False)}
-        facts = plugin.export(source, target, given | named, progress)
+        try:
+            facts = plugin.export(source, target, given | named, progress)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            raise blamed(f"exporter:{exporter}", "export", error)  # noqa: B904 - it has its cause
     if as_json:
         print_json(dict(facts))
     else:
