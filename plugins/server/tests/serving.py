@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
 from llmos_kernel import Kernel, KernelConfig
 from llmos_server.app import build, close
 from llmos_server.command import make_server
+from llmos_server.console import Console
 from llmos_server.options import ServerOptions
 
 PATIENCE = 20.0
@@ -42,22 +44,25 @@ class Site:
 
 @contextmanager
 def serving(
-    *plugins: object, echo: EchoBackend | None = None, ring: KeyRing | None = None, config: Any = None, **options: Any
-) -> Iterator[Site]:
+    *plugins: object, echo: EchoBackend | None = None, ring: KeyRing | None = None, config: Any = None,
+    home: Path | None = None, **options: Any,
+) -> Iterator[Site]:  # fmt: skip
     """Serve the models ``echo`` and ``toy`` while the block runs; nothing is left afterwards."""
     backend = echo or EchoBackend()
     specs = (echo_spec("echo", aliases=("parrot",), context=64), echo_spec("toy"))
-    settings = KernelConfig(models=specs, timeout=PATIENCE, **(config or {}))
-    with Kernel(settings, plugins=(backend, FirstComePlugin(), *plugins)) as kernel:
-        chosen = ServerOptions(port=0, drain=1.0, **options)
+    settings = KernelConfig(**{"models": specs, "timeout": PATIENCE, **(config or {})})
+    console = Console(home)
+    with Kernel(settings, plugins=(backend, FirstComePlugin(), console, *plugins)) as kernel:
+        chosen = ServerOptions(**{"port": 0, "drain": 1.0, **options})
         ready: list[Site] = []
         up = threading.Event()
         with socket.create_server(("127.0.0.1", 0)) as listening:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
 
             async def serve() -> None:
-                app = build(lambda who: AsyncClient(kernel=kernel, credentials=who), chosen, ring)
+                app = build(lambda who: AsyncClient(kernel=kernel, credentials=who), chosen, ring, console)
                 server = make_server(app, chosen)
+                console.leaving = lambda: server.should_exit
                 ready.append(Site(url, kernel, backend, server))
                 up.set()
                 await server.serve([listening])

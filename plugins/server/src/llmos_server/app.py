@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from llmos import KeyRing
 from llmos_kernel.errors import KernelBug, KernelError
-from llmos_server import operation
+from llmos_server import admin, operation
 from llmos_server._version import __version__
 from llmos_server.bodies import Body
+from llmos_server.console import Console
 from llmos_server.failures import Refusal, invalid
 from llmos_server.guards import Guard
 from llmos_server.ollama import catalogue as ollama_catalogue
@@ -32,20 +33,24 @@ ROUTERS = (
     ollama_catalogue.router,
     ollama_talking.router,
     responses.router,
+    admin.router,
 )
 """Everything that is served; each module has its own."""
 DESCRIPTION = "The models of this machine, for the clients of OpenAI's API."
 
 
-def build(connect: Connect, options: ServerOptions | None = None, ring: KeyRing | None = None) -> FastAPI:
+def build(
+    connect: Connect, options: ServerOptions | None = None, ring: KeyRing | None = None, console: Console | None = None
+) -> FastAPI:
     """Return the application, in which *connect* attaches to the kernel whoever a key of the *ring* says has come.
 
-    Raises `ConfigError` where nobody could come in.  When it is done with, `close` gives back what it holds.
+    *console* is a plugin of that kernel; without one nothing is known of tasks that ended.  Raises `ConfigError` where
+    nobody could come in.  When it is done with, `close` gives back what it holds.
     """
     options = options or ServerOptions()
     options.check_keys(0 if ring is None else len(ring.listed()))
     app = FastAPI(title="llmos", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
-    app.state.llmos = State(connect, options)
+    app.state.llmos, app.state.console = State(connect, options), console or Console()
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(KernelError, _kernel_error)

@@ -12,6 +12,7 @@ from llmos import AsyncClient, KeyRing, Settings, read_options
 from llmos.cli import Common, pass_common
 from llmos_kernel.api import Credentials
 from llmos_kernel.hookspecs import hookimpl
+from llmos_server.console import Console
 from llmos_server.options import SOURCE, ServerOptions
 
 if TYPE_CHECKING:
@@ -49,12 +50,17 @@ def serve(common: Common, /, **given: object) -> None:
 async def _serve(settings: Settings, plugins: tuple[object, ...], options: ServerOptions) -> None:
     from llmos_server.app import build, close  # noqa: PLC0415 - FastAPI takes half a second, which only who serves pays
 
-    def connect(who: Credentials) -> AsyncClient:
-        return AsyncClient(config=settings, plugins=plugins, credentials=who)
+    console = Console(settings.home)
+    given = (console, *plugins)
 
-    app = build(connect, options, KeyRing(settings.home))
+    def connect(who: Credentials) -> AsyncClient:
+        return AsyncClient(config=settings, plugins=given, credentials=who)
+
+    app = build(connect, options, KeyRing(settings.home), console)
+    server = make_server(app, options)
+    console.leaving = lambda: server.should_exit
     try:
-        await make_server(app, options).serve()
+        await server.serve()
     finally:
         await close(app)
 
