@@ -363,7 +363,7 @@ def interrupted(after: int) -> None:
     files = Files(Path("in.jsonl"), Path("out.jsonl"), Path("bad.jsonl"))
     work = Work(plan, Pipeline("tidy", ["normalize", "upper"], KernelConfig(), (normalize, Upper())))
     with ExitStack() as stack:
-        source = stack.enter_context(files.source())
+        source = stack.enter_context(files.source({}))
         state = files.begin(plan, source, stack, resume=False)
         assert state is not None
         state.clock = iter(range(1000)).__next__

@@ -15,7 +15,7 @@ SIZE = 2**18
 _MARK = b"\xef\xbb\xbf"
 
 
-class Source(Protocol):
+class Readable(Protocol):
     """What blocks are read from: standard input, a file."""
 
     def read1(self, size: int, /) -> bytes:
@@ -42,7 +42,7 @@ class Block:
         return cls(b"", number, 1, end, error.to_wire())
 
 
-def read_blocks(file: Source, at: int, number: int, limit: int, *, quoted: bool = False) -> Iterator[Block]:
+def read_blocks(file: Readable, at: int, number: int, limit: int, *, quoted: bool = False) -> Iterator[Block]:
     """Yield blocks of lines from *file*, which stands at the byte *at*, before the record *number*.
 
     *quoted* lines are CSV: one that ends within quotes goes on.  A record longer than *limit* bytes is a bad block, and
@@ -99,7 +99,7 @@ def _count(data: bytes, *, quoted: bool) -> int:
     return (_PAIRED.sub(b"", data) if quoted else data).count(b"\n")
 
 
-def _to_line_end(file: Source, held: bytearray) -> tuple[int, bytearray]:
+def _to_line_end(file: Readable, held: bytearray) -> tuple[int, bytearray]:
     """Read over the rest of a line; return the bytes of the line, and what was read behind it."""
     skipped = len(held)
     while chunk := file.read1(SIZE):

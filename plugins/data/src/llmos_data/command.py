@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 api = 1
 
-FORMATS = ("jsonl", "csv")
+FORMATS = ("jsonl", "csv", "parquet", "folder")
 EPILOG = """\b
 Exit codes:
   0  done                              3  a processor failed or is missing
@@ -33,7 +33,7 @@ Exit codes:
 \b
 With -o FILE the output is FILE.part until it is whole, and FILE.journal says
 how far it is: after a crash --resume goes on from there, without
-a lost or doubled record."""
+a lost or doubled record.  FILE.lock keeps other runs away meanwhile."""
 
 
 @hookimpl
@@ -51,6 +51,10 @@ _RUN_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("-o", "--output"), {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "Write to FILE."}),
     (("--from", "source"), {"type": click.Choice(FORMATS), "help": "Format of the input.  [default: by its name]"}),
     (("--to", "target"), {"type": click.Choice(FORMATS), "help": "Format of the output.  [default: the input's]"}),
+    (
+        ("--suffix", "suffixes"),
+        {"multiple": True, "metavar": ".EXT", "help": "Read a folder's files of this name.  [default: of texts]"},
+    ),
     (("-f", "--field", "fields"), {"multiple": True, "metavar": "NAME", "help": "Field to process.  [default: text]"}),
     (("--into",), {"default": "", "metavar": "NAME", "help": "Field that gets the result.  [default: the same]"}),
     (("--keep",), {"multiple": True, "metavar": "NAME", "help": "Write only these fields."}),
@@ -87,7 +91,7 @@ def run(
     common: Common, /, pipeline: str, input: Path | None, output: Path | None, rejects: Path | None, resume: bool,
     **how: Any,  # noqa: ANN401 - each option's own
 ) -> None:  # fmt: skip
-    """Pass each record of INPUT (or standard input) through PIPELINE.
+    """Pass each record of INPUT, a file, a folder or standard input, through PIPELINE.
 
     PIPELINE is a name under [pipelines] in the settings, or processors with commas between them: normalize,clean.
     """
@@ -98,15 +102,15 @@ def run(
     given = {"pipeline": pipeline, "rejecting": rejects is not None, **{name: how[name] for name in how if how[name]}}
     with ExitStack() as stack:
         files = Files(None if input is None or str(input) == "-" else input, output, rejects)
-        lines = stack.enter_context(files.source())
-        plan = files.plan(given, lines)
-        state = files.begin(plan, lines, stack, resume=resume)
+        source = stack.enter_context(files.source(given))
+        plan = files.plan(given, source)
+        state = files.begin(plan, source, stack, resume=resume)
         if state is None:
             click.echo(f"{output} is whole already", err=True)
             return
         work = stack.enter_context(_worked(common, plan, count))
-        state.progress = stack.enter_context(_progress(lines.size, quiet=as_json))
-        state(work, lines.blocks(plan, state.done))
+        state.progress = stack.enter_context(_progress(source.size, quiet=as_json))
+        state(work, source.blocks(plan, state.done))
     _tell(state.done, time.monotonic() - started, as_json=as_json)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from llmos_data.plan import Plan
+from llmos_data.plan import UNITS, Plan
 from llmos_kernel.api import number, string
 from llmos_kernel.errors import InvalidArgument
 
@@ -78,7 +78,7 @@ class Journal:
                 raise InvalidArgument(message, field=field, value=now, expected=expected)
         if tail != self.tail:
             expected = "the source as it was"
-            message = f"the source is another one: the {_TAIL} bytes before byte {self.end} have changed"
+            message = f"the source is another one: what stands before {UNITS[plan.source]} {self.number} has changed"
             raise InvalidArgument(message, field="input", value=self.end, expected=expected)
 
 

@@ -5,11 +5,24 @@ from __future__ import annotations
 import abc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Self
 
 from llmos_data.journal import sync_folder
 from llmos_kernel.errors import InvalidArgument
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name *path* in an `OSError` that names no file: a full disk is met when a file is long open."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 class Output(abc.ABC):
@@ -41,8 +54,9 @@ class ToStdout(Output):
 
     def write(self, data: bytes) -> None:
         """Write and flush."""
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with naming(Path("standard output")):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
 
 
 class ToFile(Output):
@@ -62,12 +76,14 @@ class ToFile(Output):
 
     def write(self, data: bytes) -> None:
         """Write."""
-        self._file.write(data)
+        with naming(self.path):
+            self._file.write(data)
 
     def sync(self) -> int:
         """Flush and synchronise."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def finish(self) -> None:
@@ -76,7 +92,8 @@ class ToFile(Output):
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
 
 
 class ToPart(ToFile):

@@ -14,6 +14,8 @@ Format = Literal["jsonl", "csv", "parquet", "folder"]
 FORMATS: tuple[str, ...] = get_args(Format)
 UNITS = {"jsonl": "line", "csv": "record", "parquet": "row", "folder": "file"}
 """What a record is called where it comes from."""
+TEXTS = (".txt", ".text", ".md", ".markdown", ".rst", ".html", ".htm", ".xml", ".tex")
+"""Ends of the names of files that hold text, unless told."""
 LIMIT = 2**24
 """Bytes of the longest record, unless told."""
 _flag = of_type(bool, "true or false")
@@ -45,6 +47,8 @@ class Plan:
     """Fields that are written; empty: all."""
     explode: bool = attrs.field(default=False, validator=_flag)
     """Make a record of each item, where the result is a list."""
+    suffixes: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
+    """Ends of the names of a folder's files that are read; empty: those of `TEXTS`."""
     columns: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
     """Columns of the source, where its head names them."""
     limit: int = attrs.field(default=LIMIT, validator=number(1, 2**30))

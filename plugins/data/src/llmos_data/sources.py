@@ -1,7 +1,8 @@
-"""Where a run reads: standard input or a file, in one of the formats, from the beginning or from where it stopped."""
+"""Where a run reads: lines of standard input or a file, from the beginning or from where it stopped."""
 
 from __future__ import annotations
 
+import abc
 import io
 import os
 import stat
@@ -18,11 +19,43 @@ from llmos_data.journal import Journal, tail_before
 from llmos_data.plan import Format, Plan
 from llmos_kernel.errors import InvalidArgument
 
-SUFFIXES: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+SUFFIXES: dict[str, Format] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet",
+}  # fmt: skip
+
+
+class Source(abc.ABC):
+    """Where a run reads."""
+
+    size: int
+    """What the ends of blocks count up to; 0 where nobody knows."""
+
+    def columns(self, limit: int) -> tuple[str, ...]:
+        """Return the columns that each record has; none where records may differ.
+
+        Raises `InvalidArgument` for a head that names none, or one of more than *limit* bytes.
+        """
+        return ()
+
+    @abc.abstractmethod
+    def blocks(self, plan: Plan, begin: Journal) -> Iterator[Block]:
+        """Yield blocks from where *begin* says."""
+
+    @abc.abstractmethod
+    def tail(self, end: int) -> str:
+        """Return what tells the source before *end* from another; nothing where it cannot be read again."""
+
+    def check(self, plan: Plan, begin: Journal) -> None:
+        """Raise `InvalidArgument` unless this is what *begin* was read from, and *plan* is as it was."""
+        begin.check(plan, self.tail(begin.end))
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of it."""
 
 
 @attrs.define
-class Lines:
+class Lines(Source):
     """Lines of a file, or of standard input where *path* is None."""
 
     path: Path | None
@@ -63,7 +96,7 @@ class Lines:
         yield from read_blocks(self.file, at, begin.number, plan.limit, quoted=plan.source == "csv")
 
     def check(self, plan: Plan, begin: Journal) -> None:
-        """Raise `InvalidArgument` unless this is what *begin* was read from."""
+        """Raise `InvalidArgument` unless this is what *begin* was read from; a pipe is taken at its word."""
         begin.check(plan, self.tail(begin.end) if self.size else begin.tail)
 
     def tail(self, end: int) -> str:
