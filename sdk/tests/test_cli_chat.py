@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,43 @@ def test_what_is_typed_is_kept_for_the_next_time(
     llmos("chat", "--no-history")
 
     assert not (tmp_path / "home" / HISTORY).exists()
+
+
+def test_by_a_task_file(llmos: CommandLine, echo: EchoBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model, system, prompt and parameters are the file's; what is typed wins."""
+    Path("tutor.toml").write_text(
+        'type = "chat"\nmodel = "toy"\nsystem = "be brief"\nprompt = "explain {{ word }}"\n'
+        "[params]\nmax_tokens = 9\ntop_k = 3\n"
+    )
+    done = llmos("chat", "--task", "tutor.toml", "--top-k", "4", stdin=b"a\nb\n")
+    task = echo.executors[0].tasks[-1]
+
+    assert (0, "explain a\nexplain b\n") == (done.code, done.out)
+    assert [("system", "be brief"), ("user", "explain a"), ("assistant", "explain a"), ("user", "explain b")] == heard(
+        echo
+    )[-1]
+    assert {"max_tokens": 9, "top_k": 4} == dict(task.params)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('type = "embed"', "a.toml: type must be chat, to talk by it, not 'embed'"),
+        ('type = "chat"\nprompt = "{{ a }} {{ b }}"', "a.toml: prompt must be a text with one placeholder"),
+        ('type = "chat"\nsistem = "a"', "a.toml: there is no key 'sistem'; did you mean 'system'?"),
+    ],
+)
+def test_by_a_wrong_task_file(llmos: CommandLine, text: str, said: str) -> None:
+    """It is one error before anything is asked."""
+    Path("a.toml").write_text(text)
+    done = llmos("chat", "-T", "a.toml", stdin=b"a\n")
+
+    assert (2, "", True) == (done.code, done.out, said in done.err)
+
+
+def test_without_colour(llmos: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--no-color is what NO_COLOR is, for everything that draws."""
+    monkeypatch.setenv("NO_COLOR", "")
+    assert 0 == llmos("--no-color", "chat", stdin=b"a\n").code
+
+    assert "1" == os.environ["NO_COLOR"]

@@ -264,10 +264,7 @@ class TaskFile:
 
     def request(self, input: object) -> Request:
         """Return the request that runs the task on *input*, not aimed yet.  Raises `InvalidArgument`."""
-        if isinstance(input, str) and len(self.fields) == 1:
-            input = {self.fields[0]: input}
-        self._check("input", input)
-        asked = self._asked(input)
+        asked = self.asked(input)
         options = self.options()
         if self.type == "chat":
             asked = messages(cast("str", asked), self.system or None)
@@ -304,7 +301,15 @@ class TaskFile:
         self._check("output", found)
         return found
 
-    def _asked(self, input: object) -> object:
+    def asked(self, input: object) -> object:
+        """Return what the model is asked: the prompt with its placeholders filled, or *input* where there is none.
+
+        A text fills the only field of a prompt that has one.  Raises `InvalidArgument` for an input that is not as the
+        task says.
+        """
+        if isinstance(input, str) and len(self.fields) == 1:
+            input = {self.fields[0]: input}
+        self._check("input", input)
         if not self.prompt:
             return input
         values = input if isinstance(input, Mapping) else {}

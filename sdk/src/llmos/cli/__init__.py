@@ -166,9 +166,12 @@ def _common_option(*names: str, **how: Any) -> Callable[[_F], _F]:  # noqa: ANN4
 @_common_option("--scheduler", metavar="NAME", help="Schedule by this policy.  [default: fifo]")
 @_common_option("--router", metavar="NAME", help="Choose models for -m auto by this rule.  [default: auto]")
 @_common_option("--traceback", is_flag=True, help="Show where in the code an error arose.")
+@_common_option("--no-color", is_flag=True, help="Print without colours, as NO_COLOR and TERM=dumb do.")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """llmos, an operating system for language models."""
+    if ctx.ensure_object(Common).no_color:
+        os.environ["NO_COLOR"] = "1"  # what draws bars and tables looks there
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
 

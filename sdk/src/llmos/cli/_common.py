@@ -29,6 +29,7 @@ class Common:
         self.scheduler: str | None = None
         self.router: str | None = None
         self.traceback = False
+        self.no_color = False
         self.json = False
         """Whether a program reads the output."""
         self._settings: Settings | None = None

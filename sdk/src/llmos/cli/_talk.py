@@ -13,6 +13,7 @@ from llmos._client import Client, Model
 from llmos._conversation import Conversation
 from llmos._requests import Messages, Options, opening
 from llmos.cli._common import read_text
+from llmos_kernel.api import Auto
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.loader import nearest
 
@@ -34,8 +35,12 @@ Ctrl-C            stop the answer"""
 class Chat:
     """A conversation with one model after the other.  A context manager; closing it gives everything back."""
 
-    def __init__(self, client: Client, model: str, system: str | None, options: Options) -> None:
-        self._client, self._options = client, options
+    def __init__(
+        self, client: Client, model: str | Auto, system: str | None, options: Options,
+        asked: Callable[[str], str] = str,
+    ) -> None:  # fmt: skip
+        """*asked* makes of what the user says what the model is asked."""
+        self._client, self._options, self._asked = client, options, asked
         self._files: list[str] = []
         self.model = client.load_model(model)
         try:
@@ -71,7 +76,7 @@ class Chat:
 
     def answer(self, text: str) -> None:
         """Print the answer to *text* as it comes.  Ctrl-C ends the answer, and what was said of it counts."""
-        asked = "\n\n".join([*self._files, text])
+        asked = self._asked("\n\n".join([*self._files, text]))
         try:
             with self.conversation.stream(asked, **self._options) as stream:
                 for piece in stream:

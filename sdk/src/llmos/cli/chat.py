@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import click
 
+from llmos._requests import Options
+from llmos._task_file import TaskFile
 from llmos.cli._common import Common, pass_common, read_text
 from llmos.cli._sampling import model_option, request_options, say_what_it_is, taken
 from llmos.cli._talk import Chat
+from llmos_kernel.api import Auto
+from llmos_kernel.errors import ConfigError
 
 HISTORY = "chat_history"
 """The file in the user's folder that keeps what was typed."""
@@ -23,15 +29,25 @@ FENCE = '"""'
 @click.command("chat")
 @model_option
 @click.option("-s", "--system", help="What the model is told before the conversation.")
+@click.option("-T", "--task", "file", metavar="FILE", help="Ask as this task file says: model, system, prompt, params.")
 @click.option("--resume", metavar="FILE", help="Go on with a conversation that /save has kept.")
 @click.option("--history/--no-history", default=True, help="Keep what is typed, for the next time.")
 @request_options
 @pass_common
 def command(
-    common: Common, /, model: str | None, system: str | None, resume: str | None, history: bool, **given: object
-) -> None:
+    common: Common, /, model: str | None, system: str | None, file: str | None, resume: str | None, history: bool,
+    **given: object,
+) -> None:  # fmt: skip
     """Talk with a model.  On a pipe, each line is a turn.  /help says what else can be done."""
-    with common.client() as client, Chat(client, model or common.settings().model, system, taken(given)) as chat:
+    options, task = taken(given), None if file is None else _task(file)
+    chosen: str | Auto = model or common.settings().model
+    asked: Callable[[str], str] = str
+    if task is not None:
+        asked, system = partial(_asked, task), system or task.system or None
+        options = cast("Options", {**task.options(), **options})
+        if model is None and (task.model or task.require):
+            chosen = task.chosen
+    with common.client() as client, Chat(client, chosen, system, options, asked) as chat:
         say_what_it_is(model, chat.model)
         if resume is not None:
             chat.load(resume)
@@ -40,6 +56,25 @@ def command(
                 _interact(common, chat)
         else:
             _listen(chat)
+
+
+def _task(file: str) -> TaskFile:
+    """Return the task in *file*; raise `ConfigError` for one that is no chat, or of which one text is no input."""
+    task = TaskFile.read(file)
+    if task.type != "chat":
+        raise _not_to_talk_by(file, "type", task.type, "chat")
+    if len(task.fields) > 1:
+        raise _not_to_talk_by(file, "prompt", task.prompt, "a text with one placeholder")
+    return task
+
+
+def _not_to_talk_by(file: str, field: str, value: str, expected: str) -> ConfigError:
+    message = f"{file}: {field} must be {expected}, to talk by it, not {value!r}"
+    return ConfigError(message, field=field, value=value, expected=expected, source=file, others=[])
+
+
+def _asked(task: TaskFile, text: str) -> str:
+    return str(task.asked(text))
 
 
 def on_terminal() -> bool:
