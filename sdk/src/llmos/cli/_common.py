@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from llmos_kernel.plugins import Plugins
 
 
+LARGEST = 2**26
+"""Most bytes of text that a command reads at once: no model reads more, and an endless pipe is a mistake."""
 PICTURES = (".png", ".svg", ".pdf")
 """Forms of pictures that matplotlib draws."""
 
@@ -105,6 +107,17 @@ def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
         click.echo("  ".join([*cells, row[-1]]).rstrip())
+
+
+def read_all(file: IO[bytes], where: str) -> bytes:
+    """Return all that is in *file*; raise `InvalidArgument` naming *where* it is if that is more than `LARGEST`."""
+    data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        from llmos_kernel.errors import InvalidArgument  # noqa: PLC0415 - only a mistake pays
+
+        expected = f"at most {LARGEST >> 20} MiB"
+        raise InvalidArgument(f"{where} must be {expected}", field="text", value="more", expected=expected)
+    return data
 
 
 def read_text(data: bytes, where: str) -> str:

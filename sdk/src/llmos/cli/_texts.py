@@ -10,7 +10,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from llmos._client import Client, Model
-from llmos.cli._common import Common, read_text
+from llmos.cli._common import Common, read_all, read_text
 from llmos_kernel.errors import InvalidArgument
 
 _R = TypeVar("_R")
@@ -41,7 +41,8 @@ def read_texts(texts: Sequence[str], file: IO[bytes] | None) -> list[str]:
     if file is None and sys.stdin.isatty():
         raise click.UsageError("a text is missing: give some, --file FILE, or pipe one per line")
     where = "standard input" if file is None else str(file.name)
-    lines = read_text((sys.stdin.buffer if file is None else file).read(), where).rstrip().splitlines()
+    data = read_all(sys.stdin.buffer if file is None else file, where)
+    lines = read_text(data, where).rstrip().splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             expected = "a text on each line"

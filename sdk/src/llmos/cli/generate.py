@@ -10,7 +10,7 @@ import click
 from llmos._client import Model
 from llmos._requests import Options
 from llmos._text import Text
-from llmos.cli._common import Common, json_option, pass_common, print_json, read_text
+from llmos.cli._common import Common, json_option, pass_common, print_json, read_all, read_text
 from llmos.cli._sampling import model_option, request_options, say_what_it_is, taken
 from llmos.cli._talk import attachment
 
@@ -55,7 +55,7 @@ def _prompt(prompt: str | None) -> str:
         return prompt
     if prompt is None and sys.stdin.isatty():
         raise click.UsageError("a prompt is missing: llmos generate 'Once upon a time', or pipe one in")
-    return read_text(sys.stdin.buffer.read(), "standard input")
+    return read_text(read_all(sys.stdin.buffer, "standard input"), "standard input")
 
 
 def _facts(answer: Text) -> dict[str, object]:
