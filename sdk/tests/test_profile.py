@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,16 @@ import attrs
 import pytest
 
 from llmos import StepProfile
+from llmos.cli._outside import Pause, pauses, with_pauses
 from llmos.cli._profile import QUICK, TERMS, Bench, Effort, Step, fit, measure
+from llmos.testing import EchoFaults, FirstCome, FirstComePlugin
+from llmos_kernel import KernelConfig
 from llmos_kernel.api import Task
-from llmos_kernel.contracts import Admitted, Limits, NotNow, Plan, Prepared, Result, StepExecutor
-from llmos_kernel.errors import ModelUnavailable
+from llmos_kernel.contracts import Admitted, Limits, NotNow, Plan, Prepared, Result, Scheduler, StepExecutor
+from llmos_kernel.errors import ExecutorCrashed, ModelUnavailable
+from llmos_kernel.hookspecs import hookimpl
 from sdk.tests.cli import CommandLine
-from sdk.tests.token_echo import TokenBackend
+from sdk.tests.token_echo import TokenBackend, TokenExecutor
 
 TRUE = StepProfile(
     fixed=6e-3, per_row=1e-3, prompt_fixed=1e-3, mixed_fixed=5e-3, per_prompt_token=8e-4, per_context_token=4e-6,
@@ -119,6 +123,58 @@ def test_a_model_without_room_is_refused() -> None:
         profiled(Modelled(context=48), Effort())
     with pytest.raises(ModelUnavailable, match="0 free places"):
         profiled(Modelled(places=0), Effort())
+
+
+class Plodding(FirstCome):
+    """A plugin object too.  Takes a second for a plan, and a tenth for each row in it; nothing else takes time."""
+
+    name = "fifo"
+    api = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def plan(self, now: float, limits: Limits) -> Plan:
+        """Let time pass."""
+        plan = super().plan(now, limits)
+        self.now += 1.0 + 0.1 * len(plan.decode)
+        return plan
+
+    @hookimpl
+    def llmos_scheduler(self, config: Mapping[str, Any]) -> Scheduler:
+        """Return itself: it serves one model."""
+        return self
+
+
+def test_what_passes_between_steps_is_added() -> None:
+    """What every step takes, and each row, while a kernel plans it and hands out what it made; what was there stays."""
+    scheduler = Plodding()
+    executor = TokenExecutor(rows=16)
+    found = pauses(executor, KernelConfig(), [scheduler], range(100), clock=lambda: scheduler.now)
+    profile = with_pauses(TRUE, found)
+
+    assert min(pause.rows for pause in found) < max(pause.rows for pause in found)
+    assert 1.0 + TRUE.fixed == pytest.approx(profile.fixed)
+    assert 0.1 + TRUE.per_row == pytest.approx(profile.per_row)
+    assert TRUE == attrs.evolve(profile, fixed=TRUE.fixed, per_row=TRUE.per_row)
+
+
+def test_pauses_make_no_term_smaller() -> None:
+    """Shorter ones with more rows are all of every step; none are nothing."""
+    falling = [Pause(1, 3.0), Pause(16, 2.0), Pause(16, 2.0)]
+
+    assert TRUE == with_pauses(TRUE, [])
+    assert (2.0 + TRUE.fixed, TRUE.per_row) == pytest.approx(
+        (with_pauses(TRUE, falling).fixed, with_pauses(TRUE, falling).per_row)
+    )
+
+
+def test_a_model_that_fails_while_it_is_served() -> None:
+    """Its error is the command's."""
+    executor = TokenExecutor(faults=EchoFaults(step=ExecutorCrashed("gone")))
+    with pytest.raises(ExecutorCrashed, match="gone"):
+        pauses(executor, KernelConfig(), [FirstComePlugin()], range(10))
 
 
 def test_the_command_writes_a_profile(llmos: CommandLine, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ step, and for its first token.
 The model runs on one thread.  Two virtual processors may be one real core or two, as their host likes, and a step that
 computes a prompt then takes up to twice as long; one thread is not concerned.
 
-Machines that others share change their speed.  So steps are profiled before and after each workload, the profile is
-fitted to both, and a run is made again between which the speed changed by more than `DRIFT`, or in which other
-processes had more than that share of the processor.
+Machines that others share change their speed.  So steps, and what passes between them, are profiled before and after
+each workload, the profile is fitted to both, and a run is made again between which the speed changed by more than
+`DRIFT`, or in which other processes had more than that share of the processor.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ import attrs
 
 from llmos import StepProfile
 from llmos.cli._machine import cores, machine
+from llmos.cli._outside import Pause, pauses, with_pauses
 from llmos.cli._profile import Bench, Effort, Step, fit
+from llmos_kernel import KernelConfig
 from llmos_kernel.contracts import Limits, ModelSpec, StepExecutor
 from llmos_onnx.backend import OnnxBackend
 from llmos_simulator.engine import simulate
@@ -77,6 +79,7 @@ def _bursts(seed: int) -> list[Request]:
 
 DRIFT, ATTEMPTS = 0.05, 3
 """How much disturbance is let pass, and how often a run is made at most; the one with the least is kept."""
+TOKENS = range(100, 500)
 EFFORT = Effort(contexts=(37, 211, 397), chunks=(239, 119, 37))
 
 WORKLOADS: Mapping[str, tuple[str, Callable[[], list[Request]]]] = {
@@ -127,18 +130,30 @@ def sizes(folder: Path) -> Limits:
         return executor.limits
 
 
-def steps(folder: Path) -> list[Step]:
-    """Return the times of steps of the model in *folder*."""
-    with loaded(folder) as executor:
-        bench = Bench(executor, EFFORT, range(100, 500))
-        list(bench.steps(EFFORT.contexts[0]))
-        return [step for length in EFFORT.contexts for step in bench.steps(length)]
+@attrs.frozen
+class Profiled:
+    """The times of a model's steps, and between them."""
 
+    steps: list[Step]
+    pauses: list[Pause]
 
-def drift(before: Sequence[Step], after: Sequence[Step]) -> float:
-    """Return by how much the same steps took longer or less long, as a share."""
-    ratios = [two.seconds / one.seconds for one, two in zip(before, after, strict=True)]
-    return abs(statistics.median(ratios) - 1)
+    @classmethod
+    def of(cls, folder: Path, policy: str) -> Profiled:
+        """Measure the model in *folder*, and how *policy* serves it."""
+        with loaded(folder) as executor:
+            bench = Bench(executor, EFFORT, TOKENS)
+            list(bench.steps(EFFORT.contexts[0]))
+            steps = [step for length in EFFORT.contexts for step in bench.steps(length)]
+            return cls(steps, pauses(executor, KernelConfig(plugins=("*",), scheduler=policy), (), TOKENS))
+
+    def profile(self, other: Profiled) -> StepProfile:
+        """Return what both say."""
+        return with_pauses(fit([*self.steps, *other.steps]), [*self.pauses, *other.pauses])
+
+    def drift(self, after: Profiled) -> float:
+        """Return by how much the same steps took longer or less long later, as a share."""
+        ratios = [two.seconds / one.seconds for one, two in zip(self.steps, after.steps, strict=True)]
+        return abs(statistics.median(ratios) - 1)
 
 
 class OthersClock:
@@ -169,8 +184,8 @@ class Run:
     """A workload that was served, and the steps before and after it."""
 
     served: list[Served]
-    before: list[Step]
-    after: list[Step]
+    before: Profiled
+    after: Profiled
     others: float
     """The share of the processor's time that other processes had; 0 where the platform does not tell."""
 
@@ -182,18 +197,18 @@ class Run:
     @property
     def drift(self) -> float:
         """By how much the machine's speed changed."""
-        return drift(self.before, self.after)
+        return self.before.drift(self.after)
 
 
 def run(folder: Path, policy: str, requests: Sequence[Request]) -> Run:
     """Serve a workload until the machine kept its speed, or often enough."""
     best: Run | None = None
     for _ in range(ATTEMPTS):
-        before = steps(folder)
+        before = Profiled.of(folder, policy)
         clock = OthersClock()
         served = measured(folder, policy, requests)
         others = clock.share()
-        found = Run(before=before, served=served, after=steps(folder), others=others)
+        found = Run(before=before, served=served, after=Profiled.of(folder, policy), others=others)
         if best is None or found.disturbance < best.disturbance:
             best = found
         if best.disturbance <= DRIFT:
@@ -230,7 +245,7 @@ def simulated(policy: str, served: Sequence[Served], profile: StepProfile) -> Wa
 def compared(name: str, policy: str, found: Run, limits: Limits) -> dict[str, Any]:
     """Return what both sides say of a workload that was served."""
     profile = attrs.evolve(
-        fit([*found.before, *found.after]), places=SLOTS, rows=limits.rows, tokens=limits.tokens, context=limits.context
+        found.before.profile(found.after), places=SLOTS, rows=limits.rows, tokens=limits.tokens, context=limits.context
     )
     real = Waits.of([one.queued for one in found.served], [one.first for one in found.served])
     model = simulated(policy, found.served, profile)
