@@ -23,7 +23,7 @@ from sdk.tests.cli import CommandLine
 from sdk.tests.token_echo import TokenBackend, TokenExecutor
 
 TRUE = StepProfile(
-    fixed=6e-3, per_row=1e-3, prompt_fixed=1e-3, mixed_fixed=5e-3, per_prompt_token=8e-4, per_context_token=4e-6,
+    fixed=6e-3, per_row=1e-3, prompt_fixed=1e-3, per_pass=5e-3, per_prompt_token=8e-4, per_context_token=4e-6,
     per_prompt_context=5e-7,
 )  # fmt: skip
 
@@ -64,7 +64,8 @@ class Modelled(StepExecutor):
         rows = [*plan.prefill, *plan.decode]
         pairs = sum(n * self.past[id] + n * (n - 1) // 2 for id, n in plan.prefill)
         context = sum(self.past[id] for id, _ in rows)
-        self.now += TRUE.seconds(len(rows), sum(n for _, n in plan.prefill), context, pairs)
+        tokens = sum(n for _, n in plan.prefill)
+        self.now += TRUE.seconds(len(rows), tokens, context, pairs, prompts=len(plan.prefill))
         for id, tokens in rows:
             self.past[id] += tokens
         return [Result(id) for id, _ in rows]

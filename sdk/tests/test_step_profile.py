@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from llmos import StepProfile
 from llmos_kernel.errors import ConfigError, InvalidArgument
 
-TERMS = "fixed per_row prompt_fixed mixed_fixed per_prompt_token per_context_token per_prompt_context".split()
+TERMS = "fixed per_row prompt_fixed per_pass per_prompt_token per_context_token per_prompt_context".split()
 SECONDS = st.floats(0, 3600)
 COUNTS = st.integers(1, 2**40)
 
 
 def test_a_step_is_the_sum_of_its_terms() -> None:
-    """Every step has the fixed part; what a prompt takes is added only where one is computed."""
+    """Every step has the fixed part; what a prompt takes is added where one is computed, and a pass for each."""
     profile = StepProfile(
         fixed=1.0,
         per_row=0.5,
         prompt_fixed=0.25,
-        mixed_fixed=8,
+        per_pass=8,
         per_prompt_token=0.01,
         per_context_token=1e-3,
         per_prompt_context=2,
@@ -34,7 +34,7 @@ def test_a_step_is_the_sum_of_its_terms() -> None:
     assert 3.0 == profile.seconds(4, 0)
     assert 3.1 == pytest.approx(profile.seconds(4, 0, 100))
     assert 1 + 0.5 * 4 + 0.25 + 8 + 1 + 0.1 + 2 * 3 == pytest.approx(profile.seconds(4, 100, 100, 3))
-    assert 1 + 0.5 * 4 + 0.25 + 1 == pytest.approx(profile.seconds(4, 100, prompts=4))
+    assert 1 + 0.5 * 4 + 0.25 + 8 * 3 + 1 == pytest.approx(profile.seconds(4, 100, prompts=4))
 
 
 @given(

@@ -45,8 +45,9 @@ class StepProfile:
     """For each task in the step, those whose prompt is computed included."""
     prompt_fixed: float = _term()
     """What a step takes more that computes a piece of a prompt, however short."""
-    mixed_fixed: float = _term()
-    """What a step takes more that decodes as well as computing a piece of a prompt: executors run the two apart."""
+    per_pass: float = _term()
+    """For each pass through the model after the first: executors may run each piece of a prompt, and the tasks that
+    decode, apart."""
     per_prompt_token: float = _term()
     per_context_token: float = _term()
     """For each token that is in the cache of the step's tasks before it."""
@@ -87,9 +88,9 @@ class StepProfile:
         decoding = self.fixed + self.per_row * rows + self.per_context_token * context_tokens
         if not prompt_tokens:
             return decoding
-        mixed = self.mixed_fixed if rows > prompts else 0.0
+        passes = prompts + (rows > prompts)
         prompt = self.per_prompt_token * prompt_tokens + self.per_prompt_context * prompt_context
-        return decoding + self.prompt_fixed + mixed + prompt
+        return decoding + self.prompt_fixed + self.per_pass * (passes - 1) + prompt
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:

@@ -78,10 +78,12 @@ class Server:
         self.begun = time.perf_counter()
 
     def warm(self) -> None:
-        """Load the model and do what is done once."""
+        """Load the model and do what is done once: a place's memory is given to the process at its first use."""
         for seat in self._seats.values():
-            for _ in range(3):
-                self.end(*self.begin(Request(at=0.0, tenant=BATCH, prompt=64, output=8), seat.process))
+            self.end(*self.begin(Request(at=0.0, tenant=BATCH, prompt=64, output=8), seat.process))
+        longest = Request(at=0.0, tenant=BATCH, prompt=CONTEXT // 2, output=64)
+        for sent in [self.begin(longest) for _ in range(SLOTS)]:
+            self.end(*sent)
         self.begun = time.perf_counter()
 
     def now(self) -> float:

@@ -139,9 +139,9 @@ class Batching:
         least = profile.fixed + profile.per_row * (decoding + prompts) + profile.per_context_token * (held + before)
         if not prompts:
             return least
-        together = profile.mixed_fixed * (1 - exp(-decoding))
+        passes = max(prompts, 1) + 1 - exp(-decoding)
         more = profile.per_prompt_token * tokens + profile.per_prompt_context * pairs
-        return least + profile.prompt_fixed + together + more
+        return least + profile.prompt_fixed + profile.per_pass * (passes - 1) + more
 
     def mixed(self, tasks: int) -> float:
         """Return the part of steps that compute a piece of a prompt."""

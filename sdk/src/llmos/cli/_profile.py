@@ -21,9 +21,11 @@ from llmos_kernel.contracts import Limits, Plan, StepExecutor
 from llmos_kernel.errors import ModelUnavailable
 
 TERMS = (
-    "fixed", "per_row", "prompt_fixed", "mixed_fixed", "per_prompt_token", "per_context_token", "per_prompt_context",
+    "fixed", "per_row", "prompt_fixed", "per_pass", "per_prompt_token", "per_context_token", "per_prompt_context",
 )  # fmt: skip
 """What `fit` looks for, in the order of `Step.weights`."""
+PAIRS = 5
+"""One of so many groups of prompts that are computed one after the other is of two: coprime to the kinds of pieces."""
 ROUNDS = 3
 """How often a fit is made, each time relative to the one before."""
 _TOO_FLAT = 1e-9
@@ -55,6 +57,8 @@ class Step:
 
     rows: int
     prompt: int = 0
+    prompts: int = 1
+    """Of how many prompts pieces are computed, if of any."""
     context: int = 0
     pairs: int = 0
     """Pairs of a prompt token and one before it."""
@@ -63,8 +67,8 @@ class Step:
     @property
     def weights(self) -> tuple[float, ...]:
         """How often each of the `TERMS` is in it."""
-        mixed = self.prompt > 0 and self.rows > 1
-        return (1.0, self.rows, float(self.prompt > 0), float(mixed), self.prompt, self.context, self.pairs)
+        more = self.prompts - 1 + (self.rows > self.prompts) if self.prompt else 0
+        return (1.0, self.rows, float(self.prompt > 0), more, self.prompt, self.context, self.pairs)
 
 
 # --- measuring -------------------------------------------------------------------------------------------------
@@ -101,12 +105,17 @@ class Bench:
 
     def decodes(self, length: int) -> int:
         """Return how many tokens the first task decodes beside prompts of *length* tokens, and after them."""
-        chunks = (self.chunk(number) for number in range(1, self.limits.rows, 2))
-        return sum(ceil(length / chunk) for chunk in chunks) + len(self.row_counts()) * (self.effort.repeat + 1)
+        beside = sum(ceil(length / chunk) for _, chunk in self.groups()[1::2])
+        return beside + len(self.row_counts()) * (self.effort.repeat + 1)
 
-    def chunk(self, number: int) -> int:
-        """Return the length of the pieces of the prompt *number* of a round."""
-        return min(self.effort.chunks[number % len(self.effort.chunks)], self.limits.tokens - self.limits.rows + 1)
+    def groups(self) -> list[tuple[int, int]]:
+        """Return how many prompts are computed together, and the length of their pieces, until all rows are taken."""
+        found: list[tuple[int, int]] = []
+        while left := max(self.row_counts(), default=0) - sum(count for count, _ in found):
+            count = 2 if len(found) % PAIRS == 2 and left > 1 < self.limits.chunks else 1
+            chunk = self.effort.chunks[len(found) % len(self.effort.chunks)]
+            found.append((count, max(1, min(chunk, self.limits.tokens - self.limits.rows + 1) // count)))
+        return found
 
     def row_counts(self) -> list[int]:
         """Return 1, 2, 4, ... and all rows."""
@@ -118,41 +127,44 @@ class Bench:
 
         The first step of each kind is not counted: an executor may have things to prepare.
         """
-        for number in range(self.row_counts()[-1]):
-            yield from self._prompt(length, self.chunk(number), list(self.lengths) if number % 2 else [])
+        for number, (count, chunk) in enumerate(self.groups()):
+            beside = list(self.lengths) if number % 2 else []
+            ids = [self._begin(length) for _ in range(count)]
+            for done in range(0, length, chunk):
+                pieces = [(id, min(chunk, length - done)) for id in ids]
+                yield self._step(pieces, beside[: self.limits.rows - count])
         for rows in self.row_counts():
             found = [self._step(decode=list(self.lengths)[:rows]) for _ in range(self.effort.repeat + 1)]
             yield from found[1:]
         self.executor.release(list(self.lengths))
         self.lengths.clear()
 
-    def _prompt(self, length: int, chunk: int, beside: list[int]) -> Iterator[Step]:
+    def _begin(self, length: int) -> int:
+        """Give a task with a prompt of *length* tokens a place; return its id."""
         id = next(self._ids)
         params = {"temperature": 0.0, "ignore_eos": True, "max_tokens": self.limits.context - length}
         prompt = self._rng.choices(self.tokens, k=length)
         self.executor.prepare(id, Task("generate", None, prompt, params=params), f"profile {id}")
         self.executor.admit(id)
         self.lengths[id] = 0
-        for done in range(0, length, chunk):
-            yield self._step((id, min(chunk, length - done)), beside[: self.limits.rows - 1])
+        return id
 
-    def _step(self, prefill: tuple[int, int] | None = None, decode: Sequence[int] = ()) -> Step:
+    def _step(self, prefill: Sequence[tuple[int, int]] = (), decode: Sequence[int] = ()) -> Step:
         """Do and time one step."""
-        plan = Plan(prefill=(prefill,) if prefill else (), decode=tuple((id, 1) for id in decode))
-        rows = [*decode, *([prefill[0]] if prefill else [])]
-        context = sum(self.lengths[id] for id in rows)
-        piece, past = (prefill[1], self.lengths[prefill[0]]) if prefill else (0, 0)
+        plan = Plan(prefill=(*prefill,), decode=tuple((id, 1) for id in decode))
+        context = sum(self.lengths[id] for id, _ in plan.prefill + plan.decode)
+        pairs = sum(piece * self.lengths[id] + piece * (piece - 1) // 2 for id, piece in prefill)
         begin = self.clock()
         results = list(self.executor.step(plan))
         seconds = self.clock() - begin
         for error in (result.error for result in results if result.error is not None):
             raise error
-        for id in decode:
-            self.lengths[id] += 1
-        if prefill:
-            self.lengths[prefill[0]] += piece
-        pairs = piece * past + piece * (piece - 1) // 2
-        return Step(rows=len(rows), prompt=piece, context=context, pairs=pairs, seconds=seconds)
+        for id, tokens in plan.prefill + plan.decode:
+            self.lengths[id] += tokens
+        return Step(
+            rows=len(results), prompt=sum(piece for _, piece in prefill), prompts=max(len(prefill), 1),
+            context=context, pairs=pairs, seconds=seconds,
+        )  # fmt: skip
 
 
 def measure(bench: Bench, progress: Callable[[str, int, int], None]) -> StepProfile:
@@ -206,7 +218,7 @@ def _fitted(steps: Sequence[Step], scales: Sequence[float]) -> StepProfile:
 
 
 def _said(profile: StepProfile, step: Step) -> float:
-    return profile.seconds(step.rows, step.prompt, step.context, step.pairs)
+    return profile.seconds(step.rows, step.prompt, step.context, step.pairs, prompts=step.prompts)
 
 
 def _judged(profile: StepProfile, steps: Sequence[Step]) -> StepProfile:

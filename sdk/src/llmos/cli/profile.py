@@ -23,7 +23,7 @@ from llmos_kernel.errors import InvalidArgument
 _WORDS = "the cat sat on a mat and said that one two three small red birds flew over some old green hills"
 _NAMES = {
     "fixed": "every step", "per_row": "each row", "prompt_fixed": "a prompt in the step",
-    "mixed_fixed": "rows that decode beside a prompt",
+    "per_pass": "each pass after the first",
     "per_prompt_token": "each prompt token", "per_context_token": "each token in the cache of its rows",
     "per_prompt_context": "each pair of a prompt token and one before it",
 }  # fmt: skip
