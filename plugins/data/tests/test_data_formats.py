@@ -311,13 +311,17 @@ def test_the_lock_of_a_killed_run() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
 def test_a_full_disk() -> None:
-    """It is one error that names the output."""
+    """It is one error that names the output, and nothing more when the interpreter ends."""
     command = [sys.executable, "-m", "llmos", "data", "run", "normalize"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, input=b'{"text": "a"}', stdout=full, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(
+            command, input=b'{"text": "a"}', stdout=full, stderr=subprocess.PIPE, check=False, env=buffered
+        )
 
     assert 1 == done.returncode
     assert b"error: standard output: No space left on device" in done.stderr
+    assert b"Exception" not in done.stderr
 
 
 def test_an_output_that_finds_no_room() -> None:

@@ -199,12 +199,21 @@ def run(args: Sequence[str], common: Common | None = None) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except (_ReaderGone, BrokenPipeError):
-        # The interpreter flushes stdout once more when it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()
         return READER_GONE
     except Exception as error:  # noqa: BLE001 - the last one who can say it in one line
-        return _failure(error, common)
+        failed = _failure(error, common)
+        _let_go()
+        return failed
     return code if isinstance(code, int) else 0
+
+
+def _let_go() -> None:
+    """Lose what standard output does not take: the interpreter flushes once more when it ends, and would complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: click.UsageError) -> int:
