@@ -48,3 +48,31 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
     monkeypatch.setenv("XDG_DATA_HOME", str(folder))
     monkeypatch.chdir(folder)
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize(
+    "wanted",
+    ["The fox is there.", "\u72d0\u72f8\u5728\u90a3\u91cc\u3002", "a \U0001f98a and \U0001f469\u200d\U0001f680!"],
+)
+def test_bytes_of_all_tokens_are_the_answer(wanted: str) -> None:
+    """Joined, the bytes of the tokens are the answer in UTF-8, whichever characters it has and however it ends."""
+    with Client() as client, client.load_model("tiny") as model:
+        answer = model.generate_text("Say it.", grammar=f'start: "{wanted}"', max_tokens=120, logprobs=2, seed=1)
+    told = [(entry["token"], bytes(entry["bytes"])) for entry in answer.logprobs]
+    texts = [(text, data) for text, data in told if data]
+
+    assert wanted == str(answer)
+    assert wanted.encode() == b"".join(data for _, data in told)
+    assert [text for text, _ in texts] == [data.decode("utf-8", "backslashreplace") for _, data in texts]
+    assert not any("\u0120" in other["token"] for entry in answer.logprobs for other in entry["top"])
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_free_answer_is_its_tokens_bytes() -> None:
+    """What the model says by itself is the bytes of its tokens too; the token that ends it has none."""
+    with Client() as client, client.load_model("tiny") as model:
+        answer = model.chat("Tell me a story about a fox.", max_tokens=200, logprobs=0, seed=1)
+
+    assert str(answer).encode() == b"".join(bytes(entry["bytes"]) for entry in answer.logprobs)
+    assert any(entry["token"].startswith(" ") for entry in answer.logprobs)

@@ -111,6 +111,48 @@ def test_characters_come_whole(codec: Codec) -> None:
     assert "😀" in parts
 
 
+def spoken(codec: Codec, ids: list[int]) -> list[tuple[str, bytes]]:
+    """Return what is told of each of the *ids* of an answer."""
+    return [codec.spoken(id, first=at == 0) for at, id in enumerate(ids)]
+
+
+@pytest.mark.parametrize("kind", list(CODECS))
+@settings(deadline=None, max_examples=100)
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+def test_bytes_join_to_the_text(kind: str, text: str) -> None:
+    """Whatever the text, the bytes of its ids joined are those of the decoded text."""
+    codec = CODECS[kind]
+    ids = codec.encode(text)
+
+    assert codec.decode(ids).encode() == b"".join(data for _, data in spoken(codec, ids))
+
+
+@pytest.mark.parametrize(
+    "text", ["the cat sat on the mat", "\u591a\u8bed\u8a00 \u7329", "a\U0001f600b \U0001f469\u200d\U0001f680"]
+)
+def test_tokens_are_told_as_text(codec: Codec, text: str) -> None:
+    """A token is told as its text: its space is a space, and each byte that has no text is an escape."""
+    told = spoken(codec, codec.encode(text))
+
+    assert text.encode() == b"".join(data for _, data in told).removeprefix(b" ")
+    assert [data.decode("utf-8", "backslashreplace") for _, data in told] == [said for said, _ in told]
+    assert not any(mark in said for said, _ in told for mark in ("\u0120", "\u2581", "\ufffd", "<0x"))
+
+
+def test_told_names_of_special_tokens(codec: Codec) -> None:
+    """A special token is told by its name and has no bytes, as it has none in the answer."""
+    (id,) = codec.encode_template("<|im_end|>")[0]
+
+    assert ("<|im_end|>", b"") == codec.spoken(id, first=False)
+
+
+def test_parts_of_a_character_are_told_as_escapes() -> None:
+    """A byte that is part of a character is told as OpenAI tells it."""
+    told = spoken(CODECS["byte_level"], CODECS["byte_level"].encode("\u7329"))
+
+    assert [("\\xe7", b"\xe7"), ("\\x8c", b"\x8c"), ("\\xa9", b"\xa9")] == told
+
+
 def test_leading_spaces_survive(codec: Codec) -> None:
     """The space that a word's token carries is kept between words."""
     ids = codec.encode("the cat sat on  the   mat")

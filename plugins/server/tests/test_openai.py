@@ -431,3 +431,13 @@ def test_a_reader_that_goes_frees_its_place(stream: bool) -> None:
         assert ended.waits.wait(PATIENCE)
 
     assert ["task.cancelled"] == ended.names
+
+
+def test_bytes_of_tokens_are_the_engines(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are those that the engine tells, not those of how it writes a part of a character."""
+    entry = {"id": 1, "token": "\\xe7", "bytes": [0xE7], "logprob": 0.0}
+    monkeypatch.setattr("llmos.testing._echo._certain", lambda token, piece: {**entry, "top": [entry]})
+    (told,) = site.chat("one", logprobs=True, top_logprobs=1).choices[0].logprobs.content
+
+    assert ("\\xe7", [0xE7]) == (told.token, told.bytes)
+    assert [0xE7] == told.top_logprobs[0].bytes

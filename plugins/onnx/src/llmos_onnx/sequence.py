@@ -49,6 +49,7 @@ class Sequence:
         self._matcher = matcher
         self._codec = codec
         self._text = codec.detokenizer()
+        self._spoken = False  # whether a token before the next one has text; kept where these are reported
         self._stops = StopMatcher(params.stop) if params.stop else None
         self._bias_ids = np.array(list(params.logit_bias), np.int64)
         self._bias = np.array(list(params.logit_bias.values()), np.float32)
@@ -123,5 +124,11 @@ class Sequence:
 
     def _report(self, token: int, logprob: LogProb) -> dict[str, object]:
         """Return a log probability as plain values."""
-        top = [{"id": id, "token": self._codec.token(id), "logprob": value} for id, value in logprob.top]
-        return {"id": token, "token": self._codec.token(token), "logprob": logprob.chosen, "top": top}
+        first = not self._spoken
+        self._spoken = self._spoken or bool(self._codec.spoken(token, first=True)[1])
+        top = [self._entry(id, value, first=first) for id, value in logprob.top]
+        return {**self._entry(token, logprob.chosen, first=first), "top": top}
+
+    def _entry(self, id: int, value: float, *, first: bool) -> dict[str, object]:
+        text, data = self._codec.spoken(id, first=first)
+        return {"id": id, "token": text, "bytes": [] if id in self._ends else list(data), "logprob": value}

@@ -13,8 +13,9 @@ first id of the window the neighbours that its leading space depends on, and hol
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from tokenizers import Encoding, Tokenizer
 
@@ -26,6 +27,11 @@ _UNFINISHED: Final = "\N{REPLACEMENT CHARACTER}"
 _MOST_UNFINISHED: Final = 3
 _LONGEST_WINDOW: Final = 64
 _CONTEXT: Final = 8
+_BYTE: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_PRINTED: Final = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_HIDDEN: Final = sorted(set(range(0x100)) - set(_PRINTED))
+_BYTES: Final = {chr(byte): byte for byte in _PRINTED} | {chr(0x100 + at): byte for at, byte in enumerate(_HIDDEN)}
+"""The bytes that the characters of a byte-level vocabulary stand for, as in GPT-2's ``bytes_to_unicode``."""
 
 
 class Codec:
@@ -50,6 +56,9 @@ class Codec:
             # The unknown token stands for what the vocabulary lacks, and commands nothing.
             if token.content != unknown and (token.special or _bracketed(token.content)):
                 ids.add(id)
+        added = self._template.get_added_tokens_decoder()
+        self._silent = frozenset(id for id, token in added.items() if token.special)
+        self._decoders = _kinds(self._template)
         self._plain = contained(model, _blind, self._template, ids)
         self.control_ids: Final = frozenset(ids)
         """Ids that only the model and its template may write."""
@@ -123,6 +132,27 @@ class Codec:
     def token(self, id: int) -> str:
         """Return the vocabulary's own spelling of *id*; empty where it has none."""
         return self._template.id_to_token(id) or ""
+
+    def spoken(self, id: int, *, first: bool) -> tuple[str, bytes]:
+        r"""Return *id* as it stands in an answer, as text and as bytes; *first* where no text is before it.
+
+        The bytes of all ids of an answer, joined, are its text in UTF-8.  Bytes that are part of a character have no
+        text of their own and are shown as ``\xe4``; a special token is shown by its name and has no bytes.
+        """
+        spelling = self.token(id)
+        if id in self._silent:
+            return spelling, b""
+        data = self._bytes(id, spelling, first=first)
+        return data.decode("utf-8", "backslashreplace"), data
+
+    def _bytes(self, id: int, spelling: str, *, first: bool) -> bytes:
+        if "ByteLevel" in self._decoders:
+            known = all(character in _BYTES for character in spelling)
+            return bytes(map(_BYTES.__getitem__, spelling)) if known else spelling.encode()
+        if "ByteFallback" in self._decoders and (byte := _BYTE.fullmatch(spelling)):
+            return bytes.fromhex(byte[1])
+        before = [] if first else self._encode_plain("a")[-1:]  # any word: many decoders cut the first one's space
+        return self.decode([*before, id])[len(self.decode(before)) :].encode()
 
     def marked_json(self) -> str:
         """Return ``tokenizer.json`` with every control token marked as special."""
@@ -253,6 +283,14 @@ def _blind(tokenizer: Tokenizer, control: set[int]) -> Tokenizer:
     blind.add_tokens([token for _, token in added])
     blind.encode_special_tokens = True
     return blind
+
+
+def _kinds(tokenizer: Tokenizer) -> frozenset[str]:
+    """Return the names of all steps of the decoder of *tokenizer*."""
+    if tokenizer.decoder is None:
+        return frozenset()
+    decoder: dict[str, Any] = json.loads(tokenizer.decoder.__getstate__())
+    return frozenset(step["type"] for step in decoder.get("decoders", [decoder]))
 
 
 def _bracketed(text: str) -> bool:

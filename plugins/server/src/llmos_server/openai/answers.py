@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -71,16 +72,23 @@ def chat_logprobs(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _token(entry: Mapping[str, Any]) -> dict[str, Any]:
-    text = str(entry["token"])
-    return {"token": text, "logprob": entry["logprob"], "bytes": list(text.encode("utf-8", "surrogatepass"))}
+    return {"token": str(entry["token"]), "logprob": entry["logprob"], "bytes": list(_bytes(entry))}
+
+
+def _bytes(entry: Mapping[str, Any]) -> bytes:
+    """Return what a token adds to the answer; an engine that does not say has whole characters as its tokens."""
+    if "bytes" in entry:
+        return bytes(entry["bytes"])
+    return str(entry["token"]).encode("utf-8", "surrogatepass")
 
 
 def completion_logprobs(entries: Sequence[Mapping[str, Any]], offset: int) -> dict[str, Any]:
     """Return log probabilities as completions have them; the first token begins at *offset* of the text."""
     tokens = [str(entry["token"]) for entry in entries]
     offsets = [offset]
-    for token in tokens[:-1]:
-        offsets.append(offsets[-1] + len(token))
+    decoder = getincrementaldecoder("utf-8")("replace")  # a character begins where the first of its tokens does
+    for entry in entries[:-1]:
+        offsets.append(offsets[-1] + len(decoder.decode(_bytes(entry))))
     return {
         "tokens": tokens, "token_logprobs": [entry["logprob"] for entry in entries],
         "top_logprobs": [{str(top["token"]): top["logprob"] for top in entry["top"]} for entry in entries],
