@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from llmos_kernel import API
 from tests.packaging.newcomer import Newcomer
 from tests.workspace import ROOT
 
 TUTORIALS = ROOT / "docs" / "tutorials"
+KINDS = sorted(page.stem for page in TUTORIALS.glob("plugins/*.md"))
 MINUTES = 10
 
 
@@ -32,9 +32,8 @@ def times() -> Iterator[dict[str, Newcomer]]:
     print("\n| kind | seconds | steps |", "|---|---|---|", *rows, sep="\n")
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[] if kind == "scheduler" else pytest.mark.nightly) for kind in sorted(API)]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", KINDS)
 def test_first_plugin(kind: str, settings: dict[str, str], times: dict[str, Newcomer], tmp_path: Path) -> None:
     """An empty environment, a package, a change, its tests, its name in the settings, and it works."""
     times[kind] = newcomer = Newcomer(tmp_path, settings)
