@@ -107,12 +107,13 @@ class Served:
         with core.lock:
             self.driver, self.loading, load.error = driver, None, error
             self.used_at = core.clock.now()
+            # Before those who wait go on: observers hear of a model before they hear of its tasks.
+            core.events.emit("model.failed" if error else "model.loaded", model=self.name, error=str(error or ""))
             load.waiters.wake_all()
             late = core.state == "stopped"
         if late and driver is not None:
             driver.close()
             driver.thread.join()
-        core.events.emit("model.failed" if error else "model.loaded", model=self.name, error=str(error or ""))
 
     async def _make(self) -> ExecutorDriver:
         core, spec = self._core, self.spec
