@@ -109,7 +109,7 @@ def run(
             click.echo(f"{output} is whole already", err=True)
             return
         work = stack.enter_context(_worked(common, plan, count))
-        state.progress = stack.enter_context(_progress(source.size, quiet=as_json))
+        state.progress = stack.enter_context(_progress(source.size, quiet=as_json or _on_terminal(output)))
         state(work, source.blocks(plan, state.done))
     _tell(state.done, time.monotonic() - started, as_json=as_json)
 
@@ -169,6 +169,11 @@ def _progress(size: int, *, quiet: bool) -> Iterator[Callable[[int], object]]:
 
     with show_progress(quiet=quiet or not sys.stderr.isatty()) as draw:
         yield lambda end: draw("", end, size)
+
+
+def _on_terminal(output: Path | None) -> bool:
+    """Return whether the records themselves are seen, which a bar would stand between."""
+    return output is None and sys.stdout.isatty()
 
 
 def _tell(done: Journal, seconds: float, *, as_json: bool) -> None:

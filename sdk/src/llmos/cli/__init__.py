@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from llmos.cli._common import Common, check_plot, json_option, pass_common
+from llmos.cli._common import Common, check_plot, json_option, pass_common, say
 
 __all__ = [
     "COMMANDS",
@@ -57,7 +57,8 @@ Exit codes:
 
 \b
 Settings come from llmos.toml (--config, $LLMOS_CONFIG, ./llmos.toml, or
-$XDG_CONFIG_HOME/llmos/llmos.toml), then LLMOS_* in the environment, then options."""
+$XDG_CONFIG_HOME/llmos/llmos.toml), then LLMOS_* in the environment, then
+options."""
 
 
 class LazyGroup(click.Group):
@@ -193,7 +194,7 @@ def run(args: Sequence[str], common: Common | None = None) -> int:
     except click.UsageError as error:
         return _usage(error)
     except click.ClickException as error:
-        click.echo(f"error: {error.format_message()}", err=True)
+        say(error.format_message(), "error: ", err=True)
         return 1
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -220,11 +221,11 @@ def _usage(error: click.UsageError) -> int:
     """Say what was typed wrongly, and the nearest right thing."""
     path = error.ctx.command_path if error.ctx is not None else "llmos"
     near = list(getattr(error, "possibilities", None) or ())
-    click.echo(f"error: {error.message if near else error.format_message()}", err=True)
+    say(error.message if near else error.format_message(), "error: ", err=True)
     if near:
-        click.echo(f"next:  did you mean {' or '.join(near)}?", err=True)
+        say(f"did you mean {' or '.join(near)}?", "next:  ", err=True)
     else:
-        click.echo(f"next:  {path} --help", err=True)
+        say(f"{path} --help", "next:  ", err=True)
     return error.exit_code
 
 

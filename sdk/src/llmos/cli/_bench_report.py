@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
+from llmos.cli._common import say
 
 _FACTS = ("weights", "kv", "provider", "threads", "slots", "context")
 
@@ -28,11 +28,11 @@ def print_table(report: Mapping[str, Any]) -> None:
         table.add_row(figure["title"], median, spread, str(len(figure["values"])))
     Console().print(table)
     for why in report["skipped"]:
-        click.echo(f"left out: {why}")
+        say(why, "left out: ")
     facts = report["machine"]
     flags, versions = " ".join(facts["flags"]), ", ".join(f"{key} {value}" for key, value in facts["versions"].items())
-    click.echo(f"{facts['cpu']}, {facts['cores']} cores ({flags}), load {facts['load']}, {facts['date']}")
-    click.echo(f"Python {facts['python']}, {versions}")
+    say(f"{facts['cpu']}, {facts['cores']} cores ({flags}), load {facts['load']}, {facts['date']}")
+    say(f"Python {facts['python']}, {versions}")
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ LARGEST = 2**26
 """Most bytes of text that a command reads at once: no model reads more, and an endless pipe is a mistake."""
 PICTURES = (".png", ".svg", ".pdf")
 """Forms of pictures that matplotlib draws."""
+NARROW = 30
+"""Columns that a text needs beside what stands before it; with fewer it begins in the next line."""
 
 
 class Common:
@@ -106,7 +110,7 @@ def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        click.echo("  ".join([*cells, row[-1]]).rstrip())
+        say(row[-1], "".join(f"{cell}  " for cell in cells))
 
 
 def read_all(file: IO[bytes], where: str) -> bytes:
@@ -133,6 +137,30 @@ def read_text(data: bytes, where: str) -> str:
         ) from error
 
 
+def say(text: str, before: str = "", *, err: bool = False) -> None:
+    """Print *text* behind *before*: on a terminal wrapped at words and indented, elsewhere as it is."""
+    columns = _columns(sys.stderr if err else sys.stdout)
+    margin = len(click.unstyle(before))
+    if columns and margin + len(text) > columns:
+        if columns - margin < NARROW and before.strip():
+            click.echo(before.rstrip(), err=err)
+            margin, before = 4, " " * 4
+        text = _wrapped(text, max(columns - margin, NARROW)).replace("\n", "\n" + " " * margin)
+    click.echo(f"{before}{text}".rstrip(" "), err=err)
+
+
+def _columns(stream: IO[str]) -> int:
+    """Return how wide the terminal is that *stream* is, 0 where it is none."""
+    return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+
+
+def _wrapped(text: str, columns: int) -> str:
+    import textwrap  # noqa: PLC0415 - only what is too long pays
+
+    whole = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(whole.fill(line) for line in text.split("\n"))
+
+
 def note(text: str) -> None:
     """Print a remark for a person, beside the output."""
-    click.echo(f"note:  {text}", err=True)
+    say(text, "note:  ", err=True)

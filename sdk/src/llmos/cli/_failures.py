@@ -6,7 +6,7 @@ import math
 
 import click
 
-from llmos.cli._common import Common, print_json
+from llmos.cli._common import Common, print_json, say
 from llmos_kernel.errors import (
     CallerError,
     ConfigError,
@@ -36,10 +36,10 @@ def report(error: Exception, common: Common) -> int:
     known = error if isinstance(error, KernelError) else _surprise(error)
     if common.json:
         print_json(known.to_wire())
-    click.echo(f"error: {_line(known)}", err=True)
+    say(_line(known), "error: ", err=True)
     step = next_step(known)
     if step:
-        click.echo(f"next:  {step}", err=True)
+        say(step, "next:  ", err=True)
     return exit_code(known)
 
 

@@ -35,7 +35,8 @@ def _file(name: str, ctx: click.Context, param: click.Parameter) -> str:
     try:
         return Path(name).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{name} cannot be read: {error}", ctx=ctx, param=param) from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise click.BadParameter(f"{name} cannot be read: {why}", ctx=ctx, param=param) from error
 
 
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (

@@ -12,7 +12,7 @@ import click
 from llmos._targets import AUTO
 from llmos._secrets import without_secrets
 from llmos._settings import FILE, Settings
-from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json
+from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json, say
 from llmos.cli.models import known_models
 from llmos_kernel.errors import ConfigError, KernelError, NotFound
 from llmos_kernel.loader import USABLE, PluginRecord, listing, nearest
@@ -65,20 +65,24 @@ def show(common: Common, key: str | None, as_json: bool) -> None:
     rows = [("SETTING", "FROM", "VALUE")]
     print_columns([*rows, *((name, source, _cell(value)) for name, (value, source) in shown.items())])
     if key is None:
-        click.echo(f"\nfile: {settings.file or 'none'}; your models and data: {settings.home}")
+        click.echo()
+        say(f"file: {settings.file or 'none'}; your models and data: {settings.home}")
 
 
 @command.command("check")
 @json_option
 @pass_common
 def check(common: Common, as_json: bool) -> int:
-    """Say whether the settings can be read and name plugins and models that exist.  The exit code is 2 if not."""
+    """Say whether the settings can be used.
+
+    They can if they can be read, and name plugins and models that exist.  The exit code is 2 if not.
+    """
     wrong = [{"setting": setting, "why": why} for setting, why in problems(common)]
     if as_json:
         print_json({"file": common.settings().file or None, "wrong": wrong})
     elif wrong:
         for one in wrong:
-            click.echo(f"{click.style(one['setting'], fg='red')}: {one['why']}")
+            say(one["why"], f"{click.style(one['setting'], fg='red')}: ")
     else:
         click.echo(f"Nothing is wrong with the settings ({common.settings().file or 'no file'}).")
     return 2 if wrong else 0
@@ -88,7 +92,10 @@ def check(common: Common, as_json: bool) -> int:
 @click.argument("file", type=click.Path(path_type=Path), default=Path(FILE))
 @json_option
 def init(file: Path, as_json: bool) -> None:
-    """Write a settings file to begin with, ./llmos.toml unless FILE is named.  One that is there stays as it is."""
+    """Write a settings file to begin with.
+
+    It is ./llmos.toml unless FILE is named.  One that is there stays as it is.
+    """
     try:
         with file.open("x", encoding="utf-8") as stream:
             stream.write(TEMPLATE)

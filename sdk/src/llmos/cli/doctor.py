@@ -14,7 +14,7 @@ import click
 
 from llmos._settings import Settings, default_settings
 from llmos._version import __version__
-from llmos.cli._common import Common, json_option, pass_common, print_json
+from llmos.cli._common import Common, json_option, pass_common, print_json, say
 from llmos.cli.models import size
 from llmos_kernel import __version__ as kernel_version
 from llmos_kernel.errors import ConfigError
@@ -172,4 +172,4 @@ def print_lines(lines: list[Line]) -> None:
             click.echo(f"{'' if not section else chr(10)}{line.section}")
             section = line.section
         verdict = click.style(f"{line.verdict:5}", fg=_COLOURS[line.verdict])
-        click.echo(f"  {verdict}  {line.name:{width}}  {line.text}")
+        say(line.text, f"  {verdict}  {line.name:{width}}  ")

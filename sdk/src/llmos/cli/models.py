@@ -13,7 +13,7 @@ import click
 from llmos._library import Library
 from llmos._models import folder_spec, read_folder
 from llmos._serving import Replicas
-from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json
+from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json, say
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import InvalidArgument, NotFound
 
@@ -45,7 +45,7 @@ def list_models(common: Common, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     elif not models:
-        click.echo("There is no model.  `pip install llmos-tiny` brings a small one, `llmos models add` your own.")
+        say("There is no model.  `pip install llmos-tiny` brings a small one, `llmos models add` your own.")
     else:
         rows = [("NAME", "SIZE", "BACKEND", "FROM", "ALIASES")]
         rows += [
@@ -87,7 +87,10 @@ def show(common: Common, name: str, load: bool, as_json: bool) -> None:
 @json_option
 @pass_common
 def add(common: Common, folder: Path, name: str | None, aliases: tuple[str, ...], check: bool, as_json: bool) -> None:
-    """List the model in FOLDER among your own, so that it can be loaded by its name."""
+    """List the model in FOLDER among your own.
+
+    It can be loaded by its name then.
+    """
     spec = attrs.evolve(read_folder(folder, name), aliases=aliases)
     taken = {known.name: known for known in known_models(common)}
     if spec.name in taken:
@@ -100,7 +103,7 @@ def add(common: Common, folder: Path, name: str | None, aliases: tuple[str, ...]
     if as_json:
         print_json(attrs.asdict(spec))
     else:
-        click.echo(f"Added {spec.name} ({size(spec.nbytes)}).  Try: llmos generate -m {spec.name} 'Once upon a time'")
+        say(f"Added {spec.name} ({size(spec.nbytes)}).  Try: llmos generate -m {spec.name} 'Once upon a time'")
 
 
 @command.command("remove")
@@ -113,7 +116,7 @@ def remove(common: Common, name: str, as_json: bool) -> None:
     if as_json:
         print_json(attrs.asdict(spec))
     else:
-        click.echo(f"Removed {spec.name} from your models; its files are still in {spec.path}.")
+        say(f"Removed {spec.name} from your models; its files are still in {spec.path}.")
 
 
 @command.command("alias")

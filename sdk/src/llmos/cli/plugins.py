@@ -12,7 +12,7 @@ import attrs
 import click
 
 from llmos._library import Library
-from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json
+from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json, say
 from llmos_kernel.contracts import API
 from llmos_kernel.errors import CallerError, InvalidArgument, NotFound
 from llmos_kernel.loader import PluginRecord, listing, nearest
@@ -33,7 +33,10 @@ def command() -> None:
 @json_option
 @pass_common
 def list_plugins(common: Common, kind: str | None, as_json: bool) -> None:
-    """Show every installed plugin, its state, and why it cannot be used.  Imports none."""
+    """Show every installed plugin and its state.
+
+    Says why it cannot be used, if so.  Imports none.
+    """
     records = [_explained(common, record) for record in common.installed().records() if kind in (None, record.kind)]
     if as_json:
         print_json([attrs.asdict(record) | {"key": record.key} for record in records])
@@ -41,14 +44,14 @@ def list_plugins(common: Common, kind: str | None, as_json: bool) -> None:
     if not records:
         click.echo("No plugin is installed; `pip install llmos` brings the standard set.")
         return
-    width = max(len(record.key) for record in records)
     origins = [f"{record.distribution} {record.version}".strip() or "-" for record in records]
-    origin_width = max(map(len, origins))
+    width, origin_width = max(len(record.key) for record in records), max(map(len, origins))
+    click.echo(f"{'PLUGIN':{width}}  {'FROM':{origin_width}}  STATE")
     for record, origin in zip(records, origins, strict=True):
         state = click.style(record.state, fg=COLOURS.get(record.state, "yellow"))
         click.echo(f"{record.key:{width}}  {origin:{origin_width}}  {state}")
         if record.why:
-            click.echo(f"{'':{width}}  {record.why}")
+            say(record.why, " " * (width + 2))
 
 
 @command.command("show")
@@ -56,7 +59,10 @@ def list_plugins(common: Common, kind: str | None, as_json: bool) -> None:
 @json_option
 @pass_common
 def show(common: Common, name: str, as_json: bool) -> None:
-    """Show everything that is known of the plugin NAME, "kind:name" or a distribution, without importing it."""
+    """Show everything that is known of the plugin NAME.
+
+    NAME is "kind:name" or a distribution.  It is not imported.
+    """
     records = _found(common, name)
     if as_json:
         print_json([attrs.asdict(record) | {"key": record.key} for record in records])
@@ -73,7 +79,10 @@ def show(common: Common, name: str, as_json: bool) -> None:
 @json_option
 @pass_common
 def check(common: Common, names: tuple[str, ...], as_json: bool) -> int:
-    """Import NAMES, or every plugin, in a process of its own, and say what fails; the exit code is 3 if any does."""
+    """Import plugins and say what fails.
+
+    NAMES are imported, or every plugin, in a process of its own; the exit code is 3 if any fails.
+    """
     from llmos.cli.doctor import BAD, examine, print_lines  # noqa: PLC0415 - only who examines needs the doctor
 
     wanted = {record.key for name in names for record in _found(common, name)}
@@ -91,7 +100,10 @@ def check(common: Common, names: tuple[str, ...], as_json: bool) -> int:
 @json_option
 @pass_common
 def disable(common: Common, name: str, as_json: bool) -> None:
-    """Do without the plugin NAME, "kind:name" or a distribution, from now on."""
+    """Do without the plugin NAME from now on.
+
+    NAME is "kind:name" or a distribution.
+    """
     _found(common, name)
     changed = Library(common.settings().home).block(name, off=True)
     _switched(name, "off", as_json=as_json, changed=changed)
@@ -116,7 +128,10 @@ def enable(common: Common, name: str, as_json: bool) -> None:
 @click.argument("packages", nargs=-1, required=True)
 @click.option("-U", "--upgrade", is_flag=True, help="Take the newest versions.")
 def install(packages: tuple[str, ...], upgrade: bool) -> int:
-    """Install PACKAGES beside llmos: names on an index, folders, or wheels."""
+    """Install PACKAGES beside llmos.
+
+    They are names on an index, folders, or wheels.
+    """
     return _installer("install", *(["--upgrade"] if upgrade else []), *packages)
 
 
@@ -137,7 +152,10 @@ def uninstall(packages: tuple[str, ...], yes: bool) -> int:
 @click.option("--description", default="", help="What it does, in one sentence.")
 @json_option
 def new(kind: str, name: str, into: str, description: str, as_json: bool) -> None:
-    """Begin a plugin of KIND that configurations will call NAME: a package with sources, tests and CI."""
+    """Begin a plugin of KIND, called NAME.
+
+    It is a package with sources, tests and CI; configurations will call it NAME.
+    """
     from llmos.cli._new_plugin import make  # noqa: PLC0415 - only who begins a plugin needs it
 
     folder = make(kind, name, Path(into), description)
@@ -152,7 +170,10 @@ def new(kind: str, name: str, into: str, description: str, as_json: bool) -> Non
 @json_option
 @pass_common
 def freeze(common: Common, as_json: bool) -> None:
-    """Print the distributions that bring plugins, with their versions, as a requirements file has them."""
+    """Print the versions of what brings plugins.
+
+    These are distributions, as a requirements file has them.
+    """
     found = {record.distribution: record.version for record in common.installed().records() if record.distribution}
     if as_json:
         print_json(found)

@@ -9,7 +9,7 @@ import attrs
 import click
 
 from llmos import StepProfile
-from llmos.cli._common import Common, json_option, note, pass_common, print_columns, print_json
+from llmos.cli._common import Common, json_option, note, pass_common, print_columns, print_json, say
 from llmos.cli._machine import busy, machine
 from llmos.cli._outside import pauses, with_pauses
 from llmos.cli._profile import QUICK, Bench, Effort, measure
@@ -85,9 +85,9 @@ def _measured(common: Common, spec: ModelSpec, effort: Effort, *, quiet: bool) -
 def _print(profile: StepProfile) -> None:
     values = attrs.asdict(profile)
     print_columns([(name, f"{1e3 * values[key]:,.4g} ms") for key, name in _NAMES.items()])
-    click.echo(
+    say(
         f"{profile.steps} steps of {profile.model}: the sum explains {profile.r2:.1%} of the variance and is at most "
         f"{profile.worst:.0%} off"
     )
     facts = profile.machine
-    click.echo(f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']}, {profile.date}")
+    say(f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']}, {profile.date}")
