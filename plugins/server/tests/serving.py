@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -45,13 +44,13 @@ class Site:
 @contextmanager
 def serving(
     *plugins: object, echo: EchoBackend | None = None, ring: KeyRing | None = None, config: Any = None,
-    home: Path | None = None, **options: Any,
+    **options: Any,
 ) -> Iterator[Site]:  # fmt: skip
     """Serve the models ``echo`` and ``toy`` while the block runs; nothing is left afterwards."""
     backend = echo or EchoBackend()
     specs = (echo_spec("echo", aliases=("parrot",), context=64), echo_spec("toy"))
     settings = KernelConfig(**{"models": specs, "timeout": PATIENCE, **(config or {})})
-    console = Console(home)
+    console = Console()
     with Kernel(settings, plugins=(backend, FirstComePlugin(), console, *plugins)) as kernel:
         chosen = ServerOptions(**{"port": 0, "drain": 1.0, **options})
         ready: list[Site] = []

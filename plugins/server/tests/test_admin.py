@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -215,24 +214,6 @@ def test_events_follow_each_other() -> None:
     assert {"running": 1} == second["tasks"]
 
 
-def test_evaluations_are_read_from_their_folder(tmp_path: Path) -> None:
-    """The last first; a file that is no result is named and holds up no other."""
-    with serving(home=tmp_path) as site:
-        nothing = site.http.get("/v1/llmos/evaluations").json()
-        folder = tmp_path / "evaluations"
-        folder.mkdir()
-        kept = {"model": "tiny", "suite": "facts", "metrics": {"f1": 0.5}, "items": 20, "finished": 1.0}
-        for number, text in enumerate([json.dumps(kept), "{", '{"model": "x"}', json.dumps(kept | {"metrics": "?"})]):
-            file = folder / f"run{number}.json"
-            file.write_text(text)
-            os.utime(file, (number, number))
-        found = site.http.get("/v1/llmos/evaluations").json()
-
-    assert ([], []) == (nothing["data"], nothing["unreadable"])
-    assert [{"id": "run0", **kept}] == found["data"]
-    assert ["run3", "run2", "run1"] == [one["id"] for one in found["unreadable"]]
-
-
 # --- who may -----------------------------------------------------------------------------------------------------
 
 
@@ -302,7 +283,7 @@ class Forbids(Policy):
         ("LoadModel", "POST", "models/echo/load"), ("UnloadModel", "POST", "models/echo/unload"),
         ("ListTasks", "GET", "tasks"),
         ("CancelTask", "POST", "tasks/1/cancel"), ("ListPlugins", "GET", "plugins"), ("Stats", "GET", "stats"),
-        ("Stats", "GET", "events"), ("ListModels", "GET", "evaluations"),
+        ("Stats", "GET", "events"),
     ],
 )  # fmt: skip
 def test_policies_forbid_each(action: str, method: str, path: str) -> None:

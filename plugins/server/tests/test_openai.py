@@ -14,8 +14,7 @@ import jsonschema
 import openai
 import pytest
 
-from llmos.testing import EchoBackend
-from llmos_kernel import Event, hookimpl
+from llmos.testing import EchoBackend, Recorder
 from llmos_kernel.errors import ExecutorCrashed, KernelBug, Overloaded
 from plugins.server.tests.serving import PATIENCE, Site, serving
 
@@ -398,29 +397,12 @@ def test_too_many_at_once() -> None:
     assert [200] == [answer.status_code for answer in answers]
 
 
-class Ended:
-    """An observer that waits for the end of a task."""
-
-    name = "ended"
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.waits = threading.Event()
-
-    @hookimpl
-    def llmos_event(self, event: Event) -> None:
-        """Note an end."""
-        if event.name in ("task.done", "task.failed", "task.cancelled"):
-            self.names.append(event.name)
-            self.waits.set()
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_reader_that_goes_frees_its_place(stream: bool) -> None:
     """The task is cancelled at the next step, also before anything was sent."""
-    echo, ended = EchoBackend(), Ended()
+    echo, recorder = EchoBackend(), Recorder()
     body = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "a"}], "stream": stream}).encode()
-    with serving(ended, echo=echo) as site:
+    with serving(recorder, echo=echo) as site:
         echo.gate.shut()
         with socket.create_connection((site.http.base_url.host, site.http.base_url.port)) as reader:
             head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {site.http.base_url.host}\r\n"
@@ -428,9 +410,20 @@ def test_a_reader_that_goes_frees_its_place(stream: bool) -> None:
                 f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
             )
             echo.gate.wait_for_visitor()
-        assert ended.waits.wait(PATIENCE)
+        recorder.wait_for("task.cancelled", PATIENCE)
 
-    assert ["task.cancelled"] == ended.names
+    ends = {"task.done", "task.failed", "task.cancelled"}
+    assert ["task.cancelled"] == [event.name for event in recorder.events if event.name in ends]
+
+
+def test_headers_without_an_end_are_refused(site: Site) -> None:
+    """More than 64 KiB of them end the connection, whatever HTTP parsers are installed; others are served."""
+    with socket.create_connection((site.http.base_url.host, site.http.base_url.port), PATIENCE) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 2**17)
+        answer = client.recv(2**16)
+
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert 200 == site.http.get("/health").status_code
 
 
 def test_bytes_of_tokens_are_the_engines(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

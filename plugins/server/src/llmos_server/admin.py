@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from llmos import Key
 from llmos_kernel.errors import KernelError
-from llmos_server import evaluations, meter
+from llmos_server import meter
 from llmos_server.bodies import Body
 from llmos_server.console import Console, Ended, timeline
 from llmos_server.failures import Refusal
@@ -103,7 +103,7 @@ async def load(name: str, request: Request) -> Response:
 
 @router.post("/models/{name:path}/unload", summary="Unload an idle model")
 async def unload(name: str, request: Request) -> Response:
-    """Unload a model that nobody uses; 503 says what uses it."""
+    """Unload a model that nobody uses; 503 for one that is in use."""
     return await _told(request, await _ask(request, "UnloadModel", name))
 
 
@@ -238,11 +238,3 @@ async def _ticks(request: Request, counts: dict[str, Any], interval: float) -> A
             counts = await _ask(request, "Stats")
     except KernelError as error:
         yield event(Refusal.of(error).body())
-
-
-@router.get("/evaluations", summary="List the results of evaluations that are kept")
-async def evaluated(request: Request) -> Response:
-    """List what `llmos eval` has kept, the last first."""
-    await _ask(request, "ListModels")  # who may not know the models need not know how good they are
-    found = await asyncio.to_thread(evaluations.stored, _console(request).home)
-    return JSONResponse({"object": "list", **found})

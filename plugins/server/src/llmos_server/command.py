@@ -50,7 +50,7 @@ def serve(common: Common, /, **given: object) -> None:
 async def _serve(settings: Settings, plugins: tuple[object, ...], options: ServerOptions) -> None:
     from llmos_server.app import build, close  # noqa: PLC0415 - FastAPI takes half a second, which only who serves pays
 
-    console = Console(settings.home)
+    console = Console()
     given = (console, *plugins)
 
     def connect(who: Credentials) -> AsyncClient:
@@ -72,7 +72,7 @@ def make_server(app: Any, options: ServerOptions) -> uvicorn.Server:  # noqa: AN
     where: dict[str, Any] = {"uds": options.socket} if options.socket else attrs.asdict(options, filter=_address)
     config = uvicorn.Config(
         app, **where, lifespan="off", log_level="info", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=round(options.drain), h11_max_incomplete_event_size=2**16,
+        timeout_graceful_shutdown=round(options.drain), http="h11", h11_max_incomplete_event_size=2**16,
     )  # fmt: skip
     return uvicorn.Server(config)
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -74,15 +73,14 @@ class Ended:
 class Console:
     """The last tasks that ended, for the kernel that it is a plugin of: ``Kernel(config, plugins=[console])``.
 
-    *home* is the folder of llmos, where evaluations are kept; *leaving* says whether the server is about to stop, so
-    that what would be watched for ever ends.  Any thread.
+    *leaving* says whether the server is about to stop, so that what would be watched for ever ends.  Any thread.
     """
 
     name = "console"
     api = 1
 
-    def __init__(self, home: Path | None = None, now: Callable[[], float] = time.time) -> None:
-        self.home, self._now = home, now
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
         self.leaving: Callable[[], bool] = lambda: False
         self.heard = False
         """Whether the kernel tells it anything: else nothing is known of what ended."""

@@ -115,7 +115,15 @@ def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
 
 def read_all(file: IO[bytes], where: str) -> bytes:
     """Return all that is in *file*; raise `InvalidArgument` naming *where* it is if that is more than `LARGEST`."""
-    data = file.read(LARGEST + 1)
+    return _bounded(file.read(LARGEST + 1), where)
+
+
+def read_line(file: IO[bytes], where: str) -> bytes:
+    """Return the next line of *file*, empty at its end; raise `InvalidArgument` if it is longer than `LARGEST`."""
+    return _bounded(file.readline(LARGEST + 1), where)
+
+
+def _bounded(data: bytes, where: str) -> bytes:
     if len(data) > LARGEST:
         from llmos_kernel.errors import InvalidArgument  # noqa: PLC0415 - only a mistake pays
 

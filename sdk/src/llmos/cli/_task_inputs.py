@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from llmos._task_file import TaskFile
-from llmos.cli._common import read_text
+from llmos.cli._common import read_all, read_text
 from llmos_kernel.errors import InvalidArgument
 
 TEXT_FIELD = "text"
@@ -82,9 +82,10 @@ def _read(source: str | None, otherwise: str) -> str:
     if source is None and on_terminal():
         raise click.UsageError(f"an input is missing: {otherwise}, --input FILE, or pipe one in")
     if source is None or source == "-":
-        data, where = sys.stdin.buffer.read(), "standard input"
+        where, data = "standard input", read_all(sys.stdin.buffer, "standard input")
     else:
-        data, where = Path(source).read_bytes(), source
+        with Path(source).open("rb") as file:
+            where, data = source, read_all(file, source)
     return read_text(data, where).removesuffix("\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,7 +14,7 @@ import click
 
 from llmos._requests import Options
 from llmos._task_file import TaskFile
-from llmos.cli._common import Common, pass_common, read_text
+from llmos.cli._common import Common, pass_common, read_line, read_text
 from llmos.cli._sampling import model_option, request_options, say_what_it_is, taken
 from llmos.cli._talk import Chat
 from llmos_kernel.api import Auto
@@ -83,8 +84,10 @@ def on_terminal() -> bool:
 
 
 def _listen(chat: Chat) -> None:
-    for number, raw in enumerate(sys.stdin.buffer, 1):
-        if not chat.hear(read_text(raw, f"line {number} of standard input").strip()):
+    for number in itertools.count(1):
+        where = f"line {number} of standard input"
+        raw = read_line(sys.stdin.buffer, where)
+        if not raw or not chat.hear(read_text(raw, where).strip()):
             break
 
 
