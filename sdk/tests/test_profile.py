@@ -11,12 +11,12 @@ import attrs
 import pytest
 
 from llmos import StepProfile
-from llmos.cli._outside import Pause, pauses, with_pauses
-from llmos.cli._profile import QUICK, TERMS, Bench, Effort, Step, fit, measure
+from llmos.cli._fit import TERMS, Step, fit
+from llmos.cli._profile import QUICK, Effort, measure, steps
 from llmos.testing import EchoFaults, FirstCome, FirstComePlugin
 from llmos_kernel import KernelConfig
 from llmos_kernel.api import Task
-from llmos_kernel.contracts import Admitted, Limits, NotNow, Plan, Prepared, Result, Scheduler, StepExecutor
+from llmos_kernel.contracts import Admitted, Limits, NotNow, Plan, Preemption, Prepared, Result, Scheduler, StepExecutor
 from llmos_kernel.errors import ExecutorCrashed, ModelUnavailable
 from llmos_kernel.hookspecs import hookimpl
 from sdk.tests.cli import CommandLine
@@ -36,12 +36,18 @@ def llmos(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 @attrs.define
 class Modelled(StepExecutor):
-    """Takes as long for a step as `TRUE` says, on a clock of its own."""
+    """Takes as long for a step as `TRUE` says, on a clock of its own, and generates until a task has enough."""
 
     places: int = 8
     context: int = 2048
+    cached: int = 0
+    """Tokens of each prompt that are in the cache already."""
     now: float = 0.0
+    left: dict[int, int] = attrs.field(factory=dict)
+    """Tokens that are still to be generated, by task."""
     past: dict[int, int] = attrs.field(factory=dict)
+    """Tokens in the cache, by task."""
+    preempted: list[str] = attrs.field(factory=list)
 
     @property
     def limits(self) -> Limits:
@@ -50,14 +56,18 @@ class Modelled(StepExecutor):
 
     def prepare(self, id: int, task: Task, tenant: str) -> Prepared:
         """Take every task."""
-        assert 1 <= task.params["max_tokens"]
-
+        self.left[id] = task.params["max_tokens"]
         return Prepared(len(task.input), task.params["max_tokens"])
 
     def admit(self, id: int) -> Admitted | NotNow:
-        """Cache nothing."""
-        self.past[id] = 0
-        return Admitted()
+        """Cache as much as it should."""
+        return Admitted(self.past.setdefault(id, self.cached))
+
+    def preempt(self, id: int, how: Preemption) -> None:
+        """Drop what was computed, where it is told to."""
+        self.preempted.append(how)
+        if how == "drop":
+            del self.past[id]
 
     def step(self, plan: Plan) -> Iterable[Result]:
         """Let time pass."""
@@ -68,17 +78,22 @@ class Modelled(StepExecutor):
         self.now += TRUE.seconds(len(rows), tokens, context, pairs, prompts=len(plan.prefill))
         for id, tokens in rows:
             self.past[id] += tokens
-        return [Result(id) for id, _ in rows]
+        yield from (Result(id) for id, _ in plan.prefill)
+        for id, _ in plan.decode:
+            self.left[id] -= 1
+            yield Result(id, tokens=(1,), finish="" if self.left[id] else "length")
 
     def release(self, ids: Iterable[int]) -> None:
         """Forget them."""
         for id in ids:
             self.past.pop(id, None)
+            self.left.pop(id, None)
 
 
-def profiled(executor: Modelled, effort: Effort) -> StepProfile:
+def profiled(executor: Modelled, effort: Effort, *plugins: object) -> StepProfile:
     """Return what is measured of *executor*."""
-    return measure(Bench(executor, effort, range(10), clock=lambda: executor.now), lambda *_: None)
+    served = plugins or (FirstComePlugin(),)
+    return measure(executor, effort, range(10), KernelConfig(), served, clock=lambda: executor.now)
 
 
 @pytest.mark.parametrize("effort", [Effort(), QUICK], ids=["full", "quick"])
@@ -91,7 +106,7 @@ def test_the_terms_are_found(effort: Effort) -> None:
     assert 1.0 == pytest.approx(found.r2)
     assert found.worst < 1e-3
     assert (8, 8, 256, 2048) == (found.places, found.rows, found.tokens, found.context)
-    assert {} == executor.past
+    assert {} == executor.past == executor.left
 
 
 def test_no_term_is_negative() -> None:
@@ -127,19 +142,19 @@ def test_a_model_without_room_is_refused() -> None:
 
 
 class Plodding(FirstCome):
-    """A plugin object too.  Takes a second for a plan, and a tenth for each row in it; nothing else takes time."""
+    """A plugin object too.  Takes a second for a plan, and a tenth for each row in it; only steps take time besides."""
 
     name = "fifo"
     api = 1
 
-    def __init__(self) -> None:
+    def __init__(self, executor: Modelled) -> None:
         super().__init__()
-        self.now = 0.0
+        self._executor = executor
 
     def plan(self, now: float, limits: Limits) -> Plan:
         """Let time pass."""
         plan = super().plan(now, limits)
-        self.now += 1.0 + 0.1 * len(plan.decode)
+        self._executor.now += 1.0 + 0.1 * len(plan.decode)
         return plan
 
     @hookimpl
@@ -148,34 +163,65 @@ class Plodding(FirstCome):
         return self
 
 
-def test_what_passes_between_steps_is_added() -> None:
-    """What every step takes, and each row, while a kernel plans it and hands out what it made; what was there stays."""
-    scheduler = Plodding()
-    executor = TokenExecutor(rows=16)
-    found = pauses(executor, KernelConfig(), [scheduler], range(100), clock=lambda: scheduler.now)
-    profile = with_pauses(TRUE, found)
+def test_what_passes_between_steps_counts() -> None:
+    """What every step takes, and each row, while a kernel plans it and hands out what it made."""
+    executor = Modelled()
+    found = steps(executor, QUICK, range(10), KernelConfig(), [Plodding(executor)], clock=lambda: executor.now)
+    served = [step for step in found if not step.prompt]
+    after = [step.seconds - step.said(TRUE) for step in served]
 
-    assert min(pause.rows for pause in found) < max(pause.rows for pause in found)
-    assert 1.0 + TRUE.fixed == pytest.approx(profile.fixed)
-    assert 0.1 + TRUE.per_row == pytest.approx(profile.per_row)
-    assert TRUE == attrs.evolve(profile, fixed=TRUE.fixed, per_row=TRUE.per_row)
+    assert [1.0 + 0.1 * step.rows for step in served] == pytest.approx(after)
+    assert min(step.rows for step in served) < max(step.rows for step in served)
 
 
-def test_pauses_make_no_term_smaller() -> None:
-    """Shorter ones with more rows are all of every step; none are nothing."""
-    falling = [Pause(1, 3.0), Pause(16, 2.0), Pause(16, 2.0)]
+def test_what_was_cached_is_no_part_of_a_step() -> None:
+    """Prompt tokens that a prefix spared are in the cache of the rows, and computed by none of the steps."""
+    found = steps(executor := Modelled(cached=5), QUICK, range(10), KernelConfig(), [FirstComePlugin()],
+                  clock=lambda: executor.now)  # fmt: skip
 
-    assert TRUE == with_pauses(TRUE, [])
-    assert (2.0 + TRUE.fixed, TRUE.per_row) == pytest.approx(
-        (with_pauses(TRUE, falling).fixed, with_pauses(TRUE, falling).per_row)
-    )
+    assert all(step.seconds == pytest.approx(step.said(TRUE)) for step in found)
+    assert all(step.context >= 5 * step.rows for step in found)
+
+
+class Fickle(FirstCome):
+    """A plugin object too.  Preempts the first task of each tenth plan that decodes, and brings it back."""
+
+    name = "fifo"
+    api = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = 0
+
+    def plan(self, now: float, limits: Limits) -> Plan:
+        """Plan as ever, but for one task."""
+        plan = super().plan(now, limits)
+        self._turns += bool(plan.decode)
+        if not plan.decode or self._turns % 10:
+            return plan
+        (id, _), *others = plan.decode
+        how: Preemption = "keep" if self._turns % 20 else "drop"
+        return attrs.evolve(plan, decode=tuple(others), preempt=((id, how),))
+
+    @hookimpl
+    def llmos_scheduler(self, config: Mapping[str, Any]) -> Scheduler:
+        """Return itself: it serves one model."""
+        return self
+
+
+def test_preempted_tasks_are_followed() -> None:
+    """What a task has in the cache is known when it comes back, with its place or without."""
+    found = steps(executor := Modelled(), QUICK, range(10), KernelConfig(), [Fickle()], clock=lambda: executor.now)
+
+    assert {"keep", "drop"} == set(executor.preempted)
+    assert all(step.seconds == pytest.approx(step.said(TRUE)) for step in found)
 
 
 def test_a_model_that_fails_while_it_is_served() -> None:
     """Its error is the command's."""
     executor = TokenExecutor(faults=EchoFaults(step=ExecutorCrashed("gone")))
     with pytest.raises(ExecutorCrashed, match="gone"):
-        pauses(executor, KernelConfig(), [FirstComePlugin()], range(10))
+        steps(executor, QUICK, range(10), KernelConfig(), [FirstComePlugin()])
 
 
 def test_the_command_writes_a_profile(llmos: CommandLine, tmp_path: Path) -> None:

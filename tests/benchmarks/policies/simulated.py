@@ -7,9 +7,10 @@ step, and for its first token.
 The model runs on one thread.  Two virtual processors may be one real core or two, as their host likes, and a step that
 computes a prompt then takes up to twice as long; one thread is not concerned.
 
-Machines that others share change their speed.  So steps, and what passes between them, are profiled before and after
-each workload, the profile is fitted to both, and a run is made again between which the speed changed by more than
-`DRIFT`, or in which other processes had more than that share of the processor.
+Machines that others share change their speed.  So steps are profiled before and after each workload, as `llmos profile`
+does and with tasks that have nothing to do with the workload's; the profile is fitted to both, and a run is made again
+between which the speed changed by more than `DRIFT`, or in which other processes had more than that share of the
+processor.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ import attrs
 
 from llmos import StepProfile
 from llmos.cli._machine import cores, machine
-from llmos.cli._outside import Pause, pauses, with_pauses
-from llmos.cli._profile import Bench, Effort, Step, fit
+from llmos.cli._fit import Step, fit
+from llmos.cli._profile import Effort, steps
 from llmos_kernel import KernelConfig
 from llmos_kernel.contracts import Limits, ModelSpec, StepExecutor
 from llmos_onnx.backend import OnnxBackend
@@ -80,7 +81,7 @@ def _bursts(seed: int) -> list[Request]:
 DRIFT, ATTEMPTS = 0.05, 3
 """How much disturbance is let pass, and how often a run is made at most; the one with the least is kept."""
 TOKENS = range(100, 500)
-EFFORT = Effort(contexts=(37, 211, 397), chunks=(239, 119, 37))
+EFFORT = Effort()
 
 WORKLOADS: Mapping[str, tuple[str, Callable[[], list[Request]]]] = {
     "Poisson, mixed, 60 % load": ("fifo", lambda: _mixed(0.6, 11)),
@@ -132,28 +133,24 @@ def sizes(folder: Path) -> Limits:
 
 @attrs.frozen
 class Profiled:
-    """The times of a model's steps, and between them."""
+    """The times of a model's steps."""
 
     steps: list[Step]
-    pauses: list[Pause]
 
     @classmethod
     def of(cls, folder: Path, policy: str) -> Profiled:
-        """Measure the model in *folder*, and how *policy* serves it."""
+        """Measure the model in *folder*, served by *policy*."""
         with loaded(folder) as executor:
-            bench = Bench(executor, EFFORT, TOKENS)
-            list(bench.steps(EFFORT.contexts[0]))
-            steps = [step for length in EFFORT.contexts for step in bench.steps(length)]
-            return cls(steps, pauses(executor, KernelConfig(plugins=("*",), scheduler=policy), (), TOKENS))
+            return cls(steps(executor, EFFORT, TOKENS, KernelConfig(plugins=("*",), scheduler=policy)))
 
     def profile(self, other: Profiled) -> StepProfile:
         """Return what both say."""
-        return with_pauses(fit([*self.steps, *other.steps]), [*self.pauses, *other.pauses])
+        return fit([*self.steps, *other.steps])
 
     def drift(self, after: Profiled) -> float:
-        """Return by how much the same steps took longer or less long later, as a share."""
-        ratios = [two.seconds / one.seconds for one, two in zip(self.steps, after.steps, strict=True)]
-        return abs(statistics.median(ratios) - 1)
+        """Return by how much steps took longer or less long later than these say, as a share."""
+        said = fit(self.steps)
+        return abs(sum(one.seconds for one in after.steps) / sum(one.said(said) for one in after.steps) - 1)
 
 
 class OthersClock:

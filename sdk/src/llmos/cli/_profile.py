@@ -1,264 +1,227 @@
-"""What ``llmos profile`` does with a model: planned steps of known size, and the sum of terms that fits their times.
+"""What ``llmos profile`` does with a model: serve tasks of many sizes through a kernel, and time each step.
 
-The executor is driven as a dispatcher would drive it, because only who plans the steps knows what is in them.  Its
-tasks have prompts of random tokens, each of a tenant of its own, so that nothing is cached.
+Steps are timed as they are served, with what passes between them: planning, delivering tokens, waking who waits.  The
+same plans without a kernel take a few percent less, and where a model is busy 80 % of the time, five percent more of
+each step are a quarter more of each wait.  Prompts are random tokens, so nothing is cached.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import ceil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from llmos import StepProfile
-from llmos_kernel.api import Task
-from llmos_kernel.contracts import Limits, Plan, StepExecutor
+from llmos.cli._fit import Step, fit
+from llmos_kernel import Kernel, KernelConfig, Process
+from llmos_kernel.api import Failed, Task
+from llmos_kernel.contracts import (
+    Admitted,
+    Backend,
+    Footprint,
+    Limits,
+    ModelSpec,
+    NotNow,
+    Plan,
+    Preemption,
+    Prepared,
+    Result,
+    StepExecutor,
+)
 from llmos_kernel.errors import ModelUnavailable
+from llmos_kernel.hookspecs import hookimpl
 
-TERMS = (
-    "fixed", "per_row", "prompt_fixed", "per_pass", "per_prompt_token", "per_context_token", "per_prompt_context",
-)  # fmt: skip
-"""What `fit` looks for, in the order of `Step.weights`."""
-PAIRS = 5
-"""One of so many groups of prompts that are computed one after the other is of two: coprime to the kinds of pieces."""
-ROUNDS = 3
-"""How often a fit is made, each time relative to the one before."""
-_TOO_FLAT = 1e-9
-"""A pivot below this says that the steps do not tell two terms apart."""
+NAME = "profiled"
+Progress = Callable[[str, int, int], None]
 
 
 @attrs.frozen(kw_only=True)
 class Effort:
     """How much is measured."""
 
-    contexts: tuple[int, ...] = (37, 251, 761)
-    """Lengths of the prompts, and so of what is in the cache of the rows that decode.
-
-    No round numbers, here as below: real ones are not round, and products of round shapes are quicker.
-    """
-    chunks: tuple[int, ...] = (509, 127, 31)
-    """Lengths of the pieces in which prompts are computed, in turn."""
-    repeat: int = 5
-    """Steps of each kind that decode."""
+    prompts: tuple[int, int] = (16, 768)
+    """The shortest and the longest prompt, in tokens; short ones are as frequent as those ten times as long."""
+    outputs: tuple[int, int] = (8, 48)
+    """The fewest and the most tokens that a task decodes."""
+    repeat: int = 2
+    """How often as many tasks are served as the model has rows: all at once, in halves, ... and one by one."""
     seed: int = 0
 
-
-QUICK = Effort(contexts=(32, 96), chunks=(64, 16), repeat=2)
-
-
-@attrs.frozen(kw_only=True)
-class Step:
-    """One kind of step, and how long it took."""
-
-    rows: int
-    prompt: int = 0
-    prompts: int = 1
-    """Of how many prompts pieces are computed, if of any."""
-    context: int = 0
-    pairs: int = 0
-    """Pairs of a prompt token and one before it."""
-    seconds: float
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """How often each of the `TERMS` is in it."""
-        more = self.prompts - 1 + (self.rows > self.prompts) if self.prompt else 0
-        return (1.0, self.rows, float(self.prompt > 0), more, self.prompt, self.context, self.pairs)
+    def fitted(self, limits: Limits) -> Effort:
+        """Return what a model of such limits has room for; raise `ModelUnavailable` if that is nothing."""
+        shortest, longest = self.prompts[0], min(self.prompts[1], limits.context - self.outputs[1])
+        if min(limits.rows, limits.free) < 1 or longest < shortest:
+            expected = f"at least {shortest + self.outputs[1]} tokens"
+            message = f"it has {limits.free} free places of {limits.context} tokens; to be measured it needs {expected}"
+            raise ModelUnavailable(message, field="context", value=limits.context, expected=expected)
+        return attrs.evolve(self, prompts=(shortest, longest))
 
 
-# --- measuring -------------------------------------------------------------------------------------------------
+QUICK = Effort(prompts=(16, 96), outputs=(4, 12), repeat=1)
 
 
 @attrs.define
-class Bench:
-    """Drives one executor."""
+class Watched(StepExecutor):
+    """An executor that is used as it is, its steps noted; closing it leaves it open, for it is somebody else's."""
 
     executor: StepExecutor
-    effort: Effort
-    tokens: Sequence[int]
-    """What prompts are made of."""
-    clock: Callable[[], float] = time.perf_counter
-    limits: Limits = attrs.field(init=False)
-    lengths: dict[int, int] = attrs.field(factory=dict, init=False)
+    clock: Callable[[], float]
+    steps: list[Step] = attrs.field(factory=list)
+    """Each with what passed since the step before it, where that had a task of this one."""
+    _cached: dict[int, int] = attrs.field(factory=dict)
     """Tokens in the cache, by task."""
-    _ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
-    _rng: random.Random = attrs.field(init=False)
+    _last: frozenset[int] = frozenset()
+    """The tasks of the step before."""
+    _ended: float = 0.0
 
-    def __attrs_post_init__(self) -> None:
-        self.limits = self.executor.limits
-        self._rng = random.Random(self.effort.seed)  # noqa: S311 - the same prompts each time
+    @property
+    def limits(self) -> Limits:
+        """Its limits."""
+        return self.executor.limits
 
-    def contexts(self) -> list[int]:
-        """Return the lengths of prompts for which the model has room, with the tokens that are decoded after them."""
-        most = self.limits.context
-        found = [length for length in self.effort.contexts if length + self.decodes(length) <= most]
-        if not found or not self.row_counts():
-            expected = f"at least {min(self.effort.contexts) + self.decodes(min(self.effort.contexts))} tokens"
-            message = f"it has {self.limits.free} free places of {most} tokens; to be measured it needs {expected}"
-            raise ModelUnavailable(message, field="context", value=most, expected=expected)
+    def prepare(self, id: int, task: Task, tenant: str) -> Prepared:
+        """Ask it."""
+        return self.executor.prepare(id, task, tenant)
+
+    def admit(self, id: int) -> Admitted | NotNow:
+        """Ask it, and note what it has cached."""
+        found = self.executor.admit(id)
+        if isinstance(found, Admitted):
+            self._cached.setdefault(id, found.cached)
         return found
 
-    def decodes(self, length: int) -> int:
-        """Return how many tokens the first task decodes beside prompts of *length* tokens, and after them."""
-        beside = sum(ceil(length / chunk) for _, chunk in self.groups()[1::2])
-        return beside + len(self.row_counts()) * (self.effort.repeat + 1)
+    def preempt(self, id: int, how: Preemption) -> None:
+        """Let it."""
+        if how == "drop":
+            self._cached.pop(id)
+        self.executor.preempt(id, how)
 
-    def groups(self) -> list[tuple[int, int]]:
-        """Return how many prompts are computed together, and the length of their pieces, until all rows are taken."""
-        found: list[tuple[int, int]] = []
-        while left := max(self.row_counts(), default=0) - sum(count for count, _ in found):
-            count = 2 if len(found) % PAIRS == 2 and left > 1 < self.limits.chunks else 1
-            chunk = self.effort.chunks[len(found) % len(self.effort.chunks)]
-            found.append((count, max(1, min(chunk, self.limits.tokens - self.limits.rows + 1) // count)))
-        return found
-
-    def row_counts(self) -> list[int]:
-        """Return 1, 2, 4, ... and all rows."""
-        most = min(self.limits.rows, self.limits.free)
-        return sorted({min(2**power, most) for power in range(most.bit_length() + 1)} - {0})
-
-    def steps(self, length: int) -> Iterator[Step]:
-        """Yield steps with prompts of *length* tokens: pieces of them, alone and beside rows that decode, and decodes.
-
-        The first step of each kind is not counted: an executor may have things to prepare.
-        """
-        for number, (count, chunk) in enumerate(self.groups()):
-            beside = list(self.lengths) if number % 2 else []
-            ids = [self._begin(length) for _ in range(count)]
-            for done in range(0, length, chunk):
-                pieces = [(id, min(chunk, length - done)) for id in ids]
-                yield self._step(pieces, beside[: self.limits.rows - count])
-        for rows in self.row_counts():
-            found = [self._step(decode=list(self.lengths)[:rows]) for _ in range(self.effort.repeat + 1)]
-            yield from found[1:]
-        self.executor.release(list(self.lengths))
-        self.lengths.clear()
-
-    def _begin(self, length: int) -> int:
-        """Give a task with a prompt of *length* tokens a place; return its id."""
-        id = next(self._ids)
-        params = {"temperature": 0.0, "ignore_eos": True, "max_tokens": self.limits.context - length}
-        prompt = self._rng.choices(self.tokens, k=length)
-        self.executor.prepare(id, Task("generate", None, prompt, params=params), f"profile {id}")
-        self.executor.admit(id)
-        self.lengths[id] = 0
-        return id
-
-    def _step(self, prefill: Sequence[tuple[int, int]] = (), decode: Sequence[int] = ()) -> Step:
-        """Do and time one step."""
-        plan = Plan(prefill=(*prefill,), decode=tuple((id, 1) for id in decode))
-        context = sum(self.lengths[id] for id, _ in plan.prefill + plan.decode)
-        pairs = sum(piece * self.lengths[id] + piece * (piece - 1) // 2 for id, piece in prefill)
-        begin = self.clock()
+    def step(self, plan: Plan) -> Iterable[Result]:
+        """Let it, and note how long that took."""
+        ids = frozenset(id for id, _ in plan.prefill + plan.decode)
+        begun = self._ended if ids & self._last else self.clock()
         results = list(self.executor.step(plan))
-        seconds = self.clock() - begin
-        for error in (result.error for result in results if result.error is not None):
-            raise error
-        for id, tokens in plan.prefill + plan.decode:
-            self.lengths[id] += tokens
-        return Step(
-            rows=len(results), prompt=sum(piece for _, piece in prefill), prompts=max(len(prefill), 1),
-            context=context, pairs=pairs, seconds=seconds,
+        self._ended, self._last = self.clock(), ids
+        self._note(plan, self._ended - begun)
+        for id, tokens in plan.prefill:
+            self._cached[id] += tokens
+        decoded = {id for id, _ in plan.decode}
+        for result in results:
+            if result.id in decoded:
+                self._cached[result.id] += len(result.tokens)
+        return results
+
+    def _note(self, plan: Plan, seconds: float) -> None:
+        rows, cached = plan.prefill + plan.decode, self._cached
+        pairs = sum(piece * cached[id] + piece * (piece - 1) // 2 for id, piece in plan.prefill)
+        self.steps.append(
+            Step(
+                rows=len(rows), prompt=sum(piece for _, piece in plan.prefill), prompts=max(len(plan.prefill), 1),
+                context=sum(cached[id] for id, _ in rows), pairs=pairs, seconds=seconds,
+            )
         )  # fmt: skip
 
+    def release(self, ids: Iterable[int]) -> None:
+        """Let it."""
+        gone = list(ids)
+        for id in gone:
+            self._cached.pop(id, None)
+        self.executor.release(gone)
 
-def measure(bench: Bench, progress: Callable[[str, int, int], None]) -> StepProfile:
-    """Return the profile of an executor, without name and machine; raise `ModelUnavailable` for one without room."""
-    contexts = bench.contexts()
-    list(bench.steps(contexts[0]))
-    found: list[Step] = []
-    for number, length in enumerate(contexts):
-        progress(f"{length} tokens", number, len(contexts))
-        found += bench.steps(length)
-    progress("done", len(contexts), len(contexts))
-    limits = bench.limits
+    def interrupt(self) -> None:
+        """Let it."""
+        self.executor.interrupt()
+
+
+class Lent(Backend):
+    """A plugin object that serves one executor, which is there already."""
+
+    name = NAME
+    api = 1
+
+    def __init__(self, executor: StepExecutor) -> None:
+        self._executor = executor
+
+    @hookimpl
+    def llmos_backend(self, config: Mapping[str, Any]) -> Backend:
+        """Return itself."""
+        return self
+
+    def measure(self, spec: ModelSpec) -> Footprint:
+        """Nothing is taken that was not taken before."""
+        return Footprint("none", 0)
+
+    def load(self, spec: ModelSpec) -> StepExecutor:
+        """Return the executor."""
+        return self._executor
+
+
+def measure(
+    executor: StepExecutor, effort: Effort, tokens: Sequence[int], config: KernelConfig,
+    plugins: Sequence[object] = (), *, progress: Progress = lambda *_: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> StepProfile:  # fmt: skip
+    """Return the profile of *executor*, without name and machine; raise `ModelUnavailable` for one without room."""
+    limits = executor.limits
+    found = steps(executor, effort, tokens, config, plugins, progress=progress, clock=clock)
     return attrs.evolve(
         fit(found), places=limits.free, rows=limits.rows, tokens=limits.tokens, chunks=limits.chunks,
         context=limits.context,
     )  # fmt: skip
 
 
-# --- fitting ---------------------------------------------------------------------------------------------------
+def steps(
+    executor: StepExecutor, effort: Effort, tokens: Sequence[int], config: KernelConfig,
+    plugins: Sequence[object] = (), *, progress: Progress = lambda *_: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Step]:  # fmt: skip
+    """Serve tasks with *executor* and return its steps; raise `ModelUnavailable` for one without room.
 
-
-def fit(steps: Sequence[Step]) -> StepProfile:
-    """Return the terms, none negative, whose sums are nearest to the times of *steps*, by squares of relative errors.
-
-    Relative to what the sums say themselves, found round by round: relative to the times, those that happened to be
-    short would count more, and the sums be too small.
+    *config* says by which scheduler; *plugins* are objects besides the installed ones, and *tokens* are what prompts
+    are made of.  Every place is used once before anything is noted: memory is given to a process at its first use.
     """
-    profile = _fitted(steps, [step.seconds for step in steps])
-    for _ in range(ROUNDS - 1):
-        profile = _fitted(steps, [_said(profile, step) for step in steps])
-    return _judged(profile, steps)
+    effort = effort.fitted(executor.limits)
+    places = min(executor.limits.rows, executor.limits.free)
+    spec, watched = ModelSpec(name=NAME, backend=NAME), Watched(executor, clock)
+    settings = attrs.evolve(config, models=(spec,), aliases={}, policies=(), router=None)
+    waves = [count for _ in range(effort.repeat) for count in _waves(places)]
+    with Kernel(settings, [Lent(watched), *plugins]) as kernel, kernel.attach() as process:
+        rng = random.Random(effort.seed)  # noqa: S311 - the same prompts each time
+        _serve(process, [_task(rng, tokens, effort.prompts[1], effort.outputs[1]) for _ in range(places)])
+        watched.steps.clear()
+        for number, count in enumerate(waves):
+            progress(f"{count} at once", number, len(waves))
+            _serve(process, [_random(rng, tokens, effort) for _ in range(count)])
+        progress("done", len(waves), len(waves))
+    return watched.steps
 
 
-def _fitted(steps: Sequence[Step], scales: Sequence[float]) -> StepProfile:
-    """Return the terms of least squared errors, each divided by its scale.
-
-    The best sum without negative terms is the plain least-squares solution over the terms that it uses (Lawson and
-    Hanson, "Solving Least Squares Problems", 1974, chapter 23).  There are 127 choices of these, so all are tried.
-    """
-    rows = [[weight / scale for weight in step.weights] for step, scale in zip(steps, scales, strict=True)]
-    times = [step.seconds / scale for step, scale in zip(steps, scales, strict=True)]
-    found: list[tuple[float, dict[str, float]]] = []
-    for size in range(1, len(TERMS) + 1):
-        for chosen in itertools.combinations(range(len(TERMS)), size):
-            terms = _least_squares([[row[at] for at in chosen] for row in rows], times)
-            if terms is not None and min(terms) >= 0:
-                said = [sum(row[at] * term for at, term in zip(chosen, terms, strict=True)) for row in rows]
-                missed = sum((one - other) ** 2 for one, other in zip(said, times, strict=True))
-                found.append((missed, {TERMS[at]: term for at, term in zip(chosen, terms, strict=True)}))
-    return StepProfile(**min(found, key=lambda one: one[0])[1], steps=len(steps))  # type: ignore[arg-type]
+def _waves(places: int) -> Iterator[int]:
+    """Yield how many tasks come at once: all, then halves of them, ..., so that every number of rows is seen often."""
+    count = places
+    while count:
+        yield from [count] * (places // count)
+        count //= 2
 
 
-def _said(profile: StepProfile, step: Step) -> float:
-    return profile.seconds(step.rows, step.prompt, step.context, step.pairs, prompts=step.prompts)
+def _random(rng: random.Random, tokens: Sequence[int], effort: Effort) -> Task:
+    shortest, longest = effort.prompts
+    prompt = shortest * (longest / shortest) ** rng.random()
+    return _task(rng, tokens, round(prompt), rng.randint(*effort.outputs))
 
 
-def _judged(profile: StepProfile, steps: Sequence[Step]) -> StepProfile:
-    """Return *profile* with how well it explains *steps*."""
-    mean = statistics.fmean(step.seconds for step in steps)
-    said = [_said(profile, step) for step in steps]
-    missed = sum((step.seconds - one) ** 2 for step, one in zip(steps, said, strict=True))
-    variance = sum((step.seconds - mean) ** 2 for step in steps)
-    worst = max(abs(one / step.seconds - 1) for step, one in zip(steps, said, strict=True))
-    return attrs.evolve(profile, r2=1 - missed / variance if variance else 1.0, worst=worst)
+def _task(rng: random.Random, tokens: Sequence[int], prompt: int, output: int) -> Task:
+    params = {"max_tokens": output, "min_tokens": output, "ignore_eos": True, "temperature": 0.0}
+    return Task("generate", NAME, rng.choices(tokens, k=prompt), params=params)
 
 
-def _least_squares(rows: Sequence[Sequence[float]], times: Sequence[float]) -> list[float] | None:
-    """Return x for which the rows times x are nearest to *times*; None where the rows do not determine it.
-
-    Normal equations, columns scaled to length 1, by Gauss and Jordan: there are at most seven unknowns.
-    """
-    size = len(rows[0])
-    scales = [sum(row[at] ** 2 for row in rows) ** 0.5 for at in range(size)]
-    if not all(scales):
-        return None
-    scaled = [[value / scale for value, scale in zip(row, scales, strict=True)] for row in rows]
-    table = [
-        [
-            *(_dot(scaled, a, b) for b in range(size)),
-            sum(row[a] * time for row, time in zip(scaled, times, strict=True)),
-        ]
-        for a in range(size)
-    ]
-    for at in range(size):
-        pivot = max(range(at, size), key=lambda line: abs(table[line][at]))
-        if abs(table[pivot][at]) < _TOO_FLAT:
-            return None
-        table[at], table[pivot] = table[pivot], [*table[at]]
-        table[at] = [value / table[at][at] for value in table[at]]
-        for line in set(range(size)) - {at}:
-            factor = table[line][at]
-            table[line] = [value - factor * other for value, other in zip(table[line], table[at], strict=True)]
-    return [table[at][size] / scales[at] for at in range(size)]
-
-
-def _dot(rows: Iterable[Sequence[float]], a: int, b: int) -> float:
-    return sum(row[a] * row[b] for row in rows)
+def _serve(process: Process, tasks: Sequence[Task]) -> None:
+    """Schedule all, wait for all; raise the error of the first that failed."""
+    for handle in [process.schedule(task) for task in tasks]:
+        with handle:
+            event = process.recv(handle).body
+        if isinstance(event, Failed):
+            raise event.error

@@ -11,8 +11,7 @@ import click
 from llmos import StepProfile
 from llmos.cli._common import Common, json_option, note, pass_common, print_columns, print_json, say
 from llmos.cli._machine import busy, machine
-from llmos.cli._outside import pauses, with_pauses
-from llmos.cli._profile import QUICK, Bench, Effort, measure
+from llmos.cli._profile import QUICK, Effort, measure
 from llmos.cli._sampling import key_values
 from llmos.cli.export import show_progress
 from llmos.cli.models import find_model
@@ -44,9 +43,9 @@ def command(
 ) -> None:  # fmt: skip
     """Measure how long the steps of MODEL take here; a name, an alias, or a model folder.
 
-    Steps of known numbers of rows, prompt tokens and cached tokens are timed, and a sum of terms is fitted to them.
-    What passes between steps while a kernel serves the model is added.  It takes about a minute, and wants a machine
-    that does nothing else.
+    A kernel serves tasks of many sizes with it, from one at a time to as many as it takes at once.  Each step is timed
+    with what passes before it, and a sum of terms is fitted to them.  It takes about a minute, and wants a machine that
+    does nothing else.
     """
     spec = find_model(common, model or common.settings().model)
     spec = attrs.evolve(spec, options={**spec.options, **given})
@@ -73,11 +72,10 @@ def _measured(common: Common, spec: ModelSpec, effort: Effort, *, quiet: bool) -
         answer = executor.prepare(0, Task("tokenize", None, _WORDS), "profile").answer
         executor.release([0])
         tokens = sorted(set(answer.value)) if answer else [1]
-        with show_progress(quiet=quiet, counted=True) as progress:
-            profile = measure(Bench(executor, effort, tokens), progress)
         config = common.settings().kernel
         config = attrs.evolve(config, scheduler=config.scheduler_of(spec.name))
-        return with_pauses(profile, pauses(executor, config, common.plugins, tokens))
+        with show_progress(quiet=quiet, counted=True) as progress:
+            return measure(executor, effort, tokens, config, common.plugins, progress=progress)
     finally:
         executor.close()
 
