@@ -150,6 +150,17 @@ def test_a_model_that_is_not_there(llmos: CommandLine) -> None:
         assert "echo" in done.err
 
 
+def test_a_folder_is_measured_by_its_path(llmos: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model folder that nobody has listed is measured, and called like its folder."""
+    monkeypatch.setattr("llmos._models.FOLDER_BACKEND", "echo")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "llmos.json").write_text('{"name": "checkpoint"}', "utf-8")
+    done = llmos("bench", str(tmp_path / "mine"), "--quick", "--json", "--work", "single")
+
+    assert ["load", "single"] == list(measured(done))
+    assert "mine (bench)" == json.loads(done.out)["model"]["name"]
+
+
 def test_a_plot_needs_matplotlib(llmos: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, that is said before anything is measured."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -18,7 +18,7 @@ from tests.documents import Block, blocks, pages
 from tests.workspace import ROOT, llmos, python, run
 
 PLUGINS = ROOT / "docs" / "tutorials" / "plugins"
-CODE = ("python", "console", "toml", "json", "output", "sh")
+CODE = ("python", "console", "toml", "json", "csv", "output", "sh")
 SHOWN = (*CODE, "diff", "text")
 
 

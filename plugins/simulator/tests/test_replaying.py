@@ -123,6 +123,17 @@ def test_another_policy_differs(tmp_path: Path) -> None:
     assert f"line {found.difference.line}" in str(found.difference)
 
 
+def test_only_the_recorded_policy_has_its_options(tmp_path: Path) -> None:
+    """What the recorded policy was told is nothing to another one, and is the same policy's wherever it is named."""
+    options = {"policy": "mlfq", "file": str(tmp_path / "log"), "options": {"levels": 2}}
+    list(simulate(arrivals(30), scheduler="recorded", options=options, profile=PROFILE))
+
+    assert replay(tmp_path / "log", "mlfq").difference is None
+    assert "fifo" == replay(tmp_path / "log", "fifo").policy
+    with pytest.raises(ConfigError, match="levels"):
+        replay(tmp_path / "log", "fifo", {"levels": 2})
+
+
 def test_own_schedulers_replay(tmp_path: Path) -> None:
     """A scheduler need not be installed: what makes one is enough, and what raises is named with the line."""
     recorded("fifo", tmp_path / "log")

@@ -53,8 +53,9 @@ def replay(
     """Make the calls recorded in *file* to a new scheduler, and compare its plans with the recorded ones.
 
     *scheduler* is the name of an installed policy, with its *options*, or what makes one; left out, it is the policy
-    that was recorded, with the options that it had.  The replay ends with the first plan that differs.  Raises
-    `ConfigError` naming the file and the line that is no recording, and whatever is wrong with the policy.
+    that was recorded.  That policy has the options that it had, unless others are given; another has *options* alone.
+    The replay ends with the first plan that differs.  Raises `ConfigError` naming the file and the line that is no
+    recording, and whatever is wrong with the policy.
     """
     source = str(file)
     lines = _lines(source)
@@ -63,7 +64,8 @@ def replay(
         raise _wrong(source, 1, head, f"the head of a recording of format {FORMAT}")
     chosen: Any = scheduler if scheduler is not None else head.get("policy")
     if isinstance(chosen, str):
-        made = scheduler_named(chosen, options if scheduler is not None and options else head.get("options") or {})
+        had = head.get("options") if chosen == head.get("policy") else None  # another policy has other options
+        made = scheduler_named(chosen, options or had or {})
         name = chosen
     elif callable(chosen):
         made = chosen()

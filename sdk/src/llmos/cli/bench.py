@@ -144,6 +144,6 @@ def _configured(common: Common, name: str, given: Mapping[str, Any]) -> tuple[st
         spec = next((known for known in known_models(common) if aliased in (known.name, *known.aliases)), None)
     if spec is None:
         return name, config  # the kernel says that there is none, and which names are near
-    called = f"{spec.name} (bench)"
+    called = f"{Path(spec.name).name} (bench)"  # a folder's name is its path, and a path would be read as one again
     spec = attrs.evolve(spec, name=called, aliases=(), options={**spec.options, **given})
     return called, attrs.evolve(config, models=(*config.models, spec))
