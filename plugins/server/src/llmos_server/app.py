@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from llmos import KeyRing
 from llmos_kernel.errors import KernelBug, KernelError
-from llmos_server import admin, operation
+from llmos_server import admin, operation, web
 from llmos_server._version import __version__
 from llmos_server.bodies import Body
 from llmos_server.console import Console
@@ -34,6 +34,7 @@ ROUTERS = (
     ollama_talking.router,
     responses.router,
     admin.router,
+    web.router,
 )
 """Everything that is served; each module has its own."""
 DESCRIPTION = "The models of this machine, for the clients of OpenAI's API."

@@ -16,10 +16,11 @@ from llmos_kernel.errors import PermissionDenied
 from llmos_server.failures import Refusal
 from llmos_server.options import is_loopback
 from llmos_server.state import State
+from llmos_server.web import ASSETS
 
 PREFIX = "llmos"
 """What keys of ours begin with."""
-OPEN = frozenset(("/health",))
+OPEN = frozenset(("/health", *ASSETS))
 """Routes that need no key, because they tell of nothing."""
 ALWAYS = OPEN | {"/ready"}
 """Routes that are answered however busy the server is."""
