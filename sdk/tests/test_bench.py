@@ -11,7 +11,7 @@ import pytest
 
 from llmos.cli import check_plot
 from llmos.cli._bench import Effort, Figure, Run
-from llmos.cli._machine import busy, machine
+from llmos.cli.machine import busy, machine
 from llmos_kernel.api import Done, Usage
 from llmos_kernel.errors import InvalidArgument
 from sdk.tests.cli import CommandLine, Done as Printed

@@ -18,7 +18,7 @@ from typing import Any, Final
 import attrs
 import onnxruntime as ort
 
-from llmos.cli._machine import machine
+from llmos.cli.machine import machine
 from llmos_onnx.folder import ModelFolder, open_folder
 from llmos_onnx.pool import KvPool, PoolSize
 from llmos_onnx.providers import CPU, session_options

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from llmos.cli._machine import busy, machine
+from llmos.cli.machine import busy, machine
 from tests.benchmarks.encoders import ours
 from tests.benchmarks.encoders.report import markdown
 from tests.benchmarks.encoders.words import sentences

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from llmos.cli._machine import machine
+from llmos.cli.machine import machine
 from tests.benchmarks.checkpoints import SHAPES
 from tests.benchmarks.peers.compare import Comparing
 from tests.benchmarks.peers.environments import Home

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from llmos.cli._machine import busy
+from llmos.cli.machine import busy
 from tests.benchmarks.peers.results import Comparison, Goal, Measurement
 
 

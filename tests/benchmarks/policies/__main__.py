@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from llmos.cli._machine import machine
+from llmos.cli.machine import machine
 from tests.benchmarks.policies.compare import POLICIES, loaded, saturated
 from tests.benchmarks.policies.report import markdown
 

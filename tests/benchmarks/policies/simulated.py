@@ -29,7 +29,7 @@ from typing import Any
 import attrs
 
 from llmos import StepProfile
-from llmos.cli._machine import cores, machine
+from llmos.cli.machine import cores, machine
 from llmos.cli._fit import Step, fit
 from llmos.cli._profile import Effort, steps
 from llmos_kernel import KernelConfig

@@ -16,7 +16,7 @@ from llmos._models import folder_spec
 from llmos.cli._bench import SHORTEST, Bench, Effort, Figure, Work, check_effort, works
 from llmos.cli._bench_report import draw, print_table
 from llmos.cli._common import Common, check_plot, json_option, note, pass_common, print_json
-from llmos.cli._machine import busy, machine
+from llmos.cli.machine import busy, machine
 from llmos.cli._sampling import key_values
 from llmos.cli.export import show_progress
 from llmos.cli.models import known_models

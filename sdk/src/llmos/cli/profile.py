@@ -10,7 +10,7 @@ import click
 
 from llmos import StepProfile
 from llmos.cli._common import Common, json_option, note, pass_common, print_columns, print_json, say
-from llmos.cli._machine import busy, machine
+from llmos.cli.machine import busy, machine
 from llmos.cli._profile import QUICK, Effort, measure
 from llmos.cli._sampling import key_values
 from llmos.cli.export import show_progress
