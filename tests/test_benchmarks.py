@@ -14,7 +14,7 @@ import pytest
 from tests.benchmarks.encoders.report import markdown as encoder_table
 from tests.benchmarks.encoders.words import sentences
 from llmos_onnx.export import export_model
-from tests.benchmarks import operators
+from tests.benchmarks import operators, records
 from tests.benchmarks.checkpoints import write_checkpoint
 from tests.benchmarks.peers.compare import Comparing, Seat, interleaved
 from tests.benchmarks.peers.environments import Home
@@ -25,10 +25,11 @@ from tests.benchmarks.peers.report import markdown, plot
 from tests.benchmarks.peers.results import Comparison, Goal, Measurement
 from tests.benchmarks.peers.worker import Place, Worker, WorkerFailed
 from tests.benchmarks.peers.works import QUICK, decode, mixed, prefill, streams
-from tests.benchmarks.policies import compare
+from tests.benchmarks.policies import compare, simulated
 from tests.benchmarks.policies.compare import Saturated, judge
 from tests.benchmarks.policies.report import markdown as policy_table
-from tests.benchmarks.readme import OPERATORS, POLICIES, comparisons, markdown as kernel_table, write
+from tests.benchmarks.readme import OPERATORS, POLICIES, RECORDS, SIMULATED, comparisons, write
+from tests.benchmarks.readme import markdown as kernel_table
 from tests.workspace import ROOT, run
 
 UNITS = {"load": "s", "outside": "%", "shared-prefix": "×"}
@@ -257,6 +258,24 @@ def test_documents_show_the_committed_figures() -> None:
     assert kernel_table() in text
     assert operators.markdown(OPERATORS) in (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
     assert policy_table(POLICIES) in (ROOT / "plugins" / "schedulers" / "README.md").read_text("utf-8")
+    assert simulated.markdown(SIMULATED) in (ROOT / "plugins" / "simulator" / "README.md").read_text("utf-8")
+    assert records.markdown(RECORDS) in (ROOT / "plugins" / "data" / "README.md").read_text("utf-8")
+
+
+def test_simulated_waits_are_within_their_goal() -> None:
+    """In the committed run, means and 95th percentiles of three workloads are simulated within 15 %."""
+    found = json.loads(SIMULATED.read_text("utf-8"))["workloads"]
+
+    assert 3 == len(found)
+    assert all(abs(one["errors"][name]) <= 0.15 for one in found for name in ("mean", "p95"))
+
+
+def test_files_are_processed_as_fast_as_they_should_be() -> None:
+    """In the committed run over a million records, with one process and with two workers."""
+    found = json.loads(RECORDS.read_text("utf-8"))
+
+    assert 1_000_000 == found["records"]
+    assert all(found["speed"][way] >= goal for way, goal in found["goals"].items())
 
 
 def test_policies_meet_their_goals() -> None:

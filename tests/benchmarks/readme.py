@@ -11,7 +11,7 @@ if __name__ == "__main__" and not __package__:  # run as a file
 
 from tests.benchmarks.encoders import report as embedding  # noqa: E402 - the path comes first
 from tests.benchmarks.figures import cells, load  # noqa: E402 - the path comes first
-from tests.benchmarks import operators  # noqa: E402 - the same
+from tests.benchmarks import operators, records  # noqa: E402 - the same
 from tests.benchmarks.peers import report  # noqa: E402 - the same
 from tests.benchmarks.policies import report as waiting  # noqa: E402 - the same
 from tests.benchmarks.policies import simulated  # noqa: E402 - the same
@@ -22,6 +22,7 @@ KERNEL = RESULTS / "kernel.json"
 ENCODERS = RESULTS / "encoders-minilm.json"
 SIMULATED = RESULTS / "simulated-smollm2-135m.json"
 POLICIES = RESULTS / "policies-smollm2-135m.json"
+RECORDS = RESULTS / "records.json"
 OPERATORS = RESULTS / "operators-smollm2-135m.json"
 
 
@@ -62,3 +63,4 @@ if __name__ == "__main__":
     write(ROOT / "docs" / "benchmarks.md", operators.markdown(OPERATORS), "operators")
     write(ROOT / "plugins" / "schedulers" / "README.md", waiting.markdown(POLICIES), "policies")
     write(ROOT / "plugins" / "simulator" / "README.md", simulated.markdown(SIMULATED), "simulated")
+    write(ROOT / "plugins" / "data" / "README.md", records.markdown(RECORDS), "records")

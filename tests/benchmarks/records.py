@@ -108,6 +108,21 @@ def compare(count: int, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def markdown(path: Path) -> str:
+    """Return the table of the figures in the file at *path*, the best round of each way."""
+    data = json.loads(path.read_text("utf-8"))
+    lines = ["| way | records/s | memory at most | beside the generator | goal |", "|---|---|---|---|---|"]
+    for label, runs in data["runs"].items():
+        rate = data["records"] / min(one["seconds"] for one in runs)
+        peak = max(one["peak"] for one in runs) / 2**20
+        ratio, goal = data["speed"].get(label), data["goals"].get(label)
+        beside = f"{ratio:.2f} × | ≥ {goal} ×" if ratio else " | "
+        lines.append(f"| {label} | {rate:,.0f} | {peak:.0f} MiB | {beside} |")
+    facts = data["machine"]
+    where = f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {facts['date']}"
+    return "\n".join([*lines, "", f"{data['records']:,} records, best of {data['rounds']}; {where}."])
+
+
 def main() -> None:
     """Measure, print, and save if told."""
     parser = argparse.ArgumentParser(description="Measure `llmos data run`.")
