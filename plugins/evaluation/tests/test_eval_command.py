@@ -229,13 +229,13 @@ def test_plot(llmos: Llmos) -> None:
 
 
 def test_which_result_is_meant(llmos: Llmos) -> None:
-    """An id, the beginning of one alone, or a file; a name of none or of several is said to be."""
-    for _ in range(2):
-        llmos("echo", "words.jsonl")
+    """Its place, an id, the beginning of one alone, or a file; a name of none or of several is said to be."""
+    made = [json.loads(llmos("echo", "words.jsonl", "--json").out)["id"] for _ in range(2)]
     one, _ = llmos.ids()
     path = llmos.home / "evaluations" / f"{one}.json"
 
     assert one == find_result(llmos.home, str(path)).id == find_result(llmos.home, one).id
+    assert made == [find_result(llmos.home, place).id for place in ("2", "1")]
     assert (1, True) == ((done := llmos("show", "19")).code, "there is no result '19'" in done.err)
     with pytest.raises(InvalidArgument, match="one of"):
         find_result(llmos.home, one[:4])

@@ -93,6 +93,16 @@ def test_bleu_and_chrf() -> None:
     assert [100.0, 3] == [pytest.approx(METRICS["bleu"].score(items()[0])), bleu.n]
 
 
+def test_bleu_of_two() -> None:
+    """No difference is likely; the answers that are the references against none of their words are not."""
+    right, wrong = items([one for one, _ in REFERENCES]), items(["x y z", "x y z", "x y z"])
+    metric = METRICS["bleu"].corpus
+
+    assert metric is not None
+    assert 1.0 == metric.p_value(items(), items())
+    assert 0.05 > metric.p_value(right * 5, wrong * 5)
+
+
 def test_references_of_different_number() -> None:
     """A record with fewer references than another has only its own."""
     one = Item(number=1, answer="a b c d", expected=("a b c d",))

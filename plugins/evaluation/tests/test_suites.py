@@ -101,14 +101,16 @@ def test_options() -> None:
 
 
 def test_digest() -> None:
-    """It changes with what is asked and what would be right, and with nothing else."""
+    """It changes with the records and with nothing else; what a run is called by changes with the task as well."""
     right = {"input": "a", "expected": "A"}
     same = [read_suite(put(name, right)).digest for name in ("a.jsonl", "b.jsonl")]
     other = [read_suite(put("c.jsonl", {**right, key: "x"})).digest for key in right]
-    longer = read_suite(put("d.jsonl", right), Asked(params={"max_tokens": 9})).digest
+    suite = read_suite(put("d.jsonl", right), Asked(metrics=("f1",)))
+    longer = read_suite(put("e.jsonl", right), Asked(params={"max_tokens": 9}))
 
-    assert same[0] == same[1] == read_suite(put("e.jsonl", right), Asked(metrics=("f1",))).digest
-    assert 4 == len({same[0], longer, *other})
+    assert same[0] == same[1] == suite.digest == longer.digest
+    assert 3 == len({same[0], *other})
+    assert suite.work != longer.work
 
 
 BAD: dict[str, tuple[str, int, str]] = {

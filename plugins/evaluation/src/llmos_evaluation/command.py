@@ -93,13 +93,13 @@ def list_results(common: Common, /, as_json: bool) -> None:
     from llmos_evaluation.report import print_list  # noqa: PLC0415 - only who types it pays
     from llmos_evaluation.store import Result, results  # noqa: PLC0415 - the same
 
-    found = [one for _, one in results(common.settings().home)]
-    for one in found:
+    found = {place: one for place, (_, one) in enumerate(results(common.settings().home), 1)}
+    for one in found.values():
         if not isinstance(one, Result):
             click.echo(f"note:  {one.message}", err=True)
-    good = [one for one in found if isinstance(one, Result)]
+    good = {place: one for place, one in found.items() if isinstance(one, Result)}
     if as_json:
-        click.echo(json.dumps([one.summary().to_plain() for one in good], indent=2))
+        click.echo(json.dumps([one.summary().to_plain() for one in good.values()], indent=2))
     elif good:
         print_list(good)
     else:
@@ -112,7 +112,7 @@ def list_results(common: Common, /, as_json: bool) -> None:
 @json_option
 @pass_common
 def show(common: Common, /, result: str, plot: Path | None, as_json: bool) -> None:
-    """Show RESULT: its id, the beginning of it, or a file; with --json all of it, the records too."""
+    """Show RESULT: its number in the list, its id, or a file; with --json all of it, the records too."""
     from llmos_evaluation.store import find_result  # noqa: PLC0415 - only who types it pays
 
     if plot is not None:
@@ -127,7 +127,10 @@ def show(common: Common, /, result: str, plot: Path | None, as_json: bool) -> No
 @json_option
 @pass_common
 def compare_results(common: Common, /, first: str, second: str, plot: Path | None, as_json: bool) -> None:
-    """Show how the result SECOND differs from the result FIRST, of the same suite."""
+    """Show how the result SECOND differs from the result FIRST, of the same records.
+
+    Each is a number in the list, an id, the beginning of one, or a file.
+    """
     import attrs  # noqa: PLC0415 - only who types it pays
 
     from llmos_evaluation.comparing import compare  # noqa: PLC0415 - the same

@@ -40,8 +40,12 @@ class Corpus:
         return float(found.score), float(mean - reach), float(mean + reach)
 
     def p_value(self, first: Sequence[Item], second: Sequence[Item]) -> float:
-        """Return the probability of so large a difference by chance: sacrebleu's paired bootstrap (Koehn 2004)."""
-        return float(self._tested([first, second])[1].p_value or 0.0)
+        """Return the probability of so large a difference by chance: sacrebleu's paired bootstrap (Koehn 2004).
+
+        Its test takes no difference at all for a certain one; here that is what chance always makes.
+        """
+        one, other = self._tested([first, second])
+        return 1.0 if one.score == other.score else float(other.p_value or 0.0)
 
     def _tested(self, answers: Sequence[Sequence[Item]]) -> list[Result]:
         metrics = _sacrebleu(self.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -55,13 +55,13 @@ def print_differences(first: Result, second: Result, found: Iterable[Difference]
     _print(table)
 
 
-def print_list(found: Sequence[Result]) -> None:
-    """Print a line for each result."""
-    rows = [("RESULT", "MODEL", "SUITE", "RECORDS", "FIGURE")]
-    for result in found:
+def print_list(found: Mapping[int, Result]) -> None:
+    """Print a line for each result, behind its place."""
+    rows = [("", "RESULT", "MODEL", "SUITE", "RECORDS", "FIGURE")]
+    for place, result in found.items():
         name = next(iter(result.metrics), "")
         figure = f"{name} {shown(result.metrics[name].value, result.metrics[name].unit)}" if name else ""
-        rows.append((result.id, result.model, result.suite, f"{result.records:,}", figure))
+        rows.append((str(place), result.id, result.model, result.suite, f"{result.records:,}", figure))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -44,7 +44,7 @@ def evaluate(
     if at_once is not None:
         check_number("at_once", at_once, 1, 2**20)
     wanted = [*(METRICS[name] for name in suite.metrics), *extra]
-    started, part = _now(), Part(home, model.name, suite.digest, resume=resume)
+    started, part = _now(), Part(home, model.name, suite.work, resume=resume)
     with contextlib.closing(part):
         rows = at_once or int(_executor(model).get("slots", ROWS))
         _work(model, suite, wanted, part, rows, draw)

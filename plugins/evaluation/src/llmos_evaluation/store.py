@@ -1,7 +1,7 @@
 """Where results are kept: a file of JSON for each, and while a run is not whole, lines that another one can go on from.
 
 Results are ``<home>/evaluations/*.json``; the README says what is in them.  A run that is not whole is a file of the
-same folder that ends in ``.part``, called by the digest of what is asked of which model.
+same folder that ends in ``.part``, called by a digest of what is asked of which model.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Result:
     model: str
     suite: str
     digest: str
-    """SHA-256 of the suite: results with the same can be compared."""
+    """SHA-256 of the suite's records: results with the same can be compared."""
     task: Mapping[str, Any]
     """Type, prompt and parameters."""
     metrics: Mapping[str, Figure]
@@ -126,21 +126,30 @@ def item_of(plain: Mapping[str, Any]) -> Item:
 
 def results(home: Path) -> Iterator[tuple[Path, Result | InvalidArgument]]:
     """Yield the files of results below *home*, the newest first, each with its result, or why it is none."""
-    for path in sorted((home / FOLDER).glob("*.json"), reverse=True):
+    for path in _files(home):
         try:
             yield path, read_result(path)
         except InvalidArgument as error:
             yield path, error
 
 
+def _files(home: Path) -> list[Path]:
+    """Return the files of results, the newest first: they are called by the second, and never change."""
+    return sorted((home / FOLDER).glob("*.json"), key=lambda path: (path.name[:15], path.stat().st_mtime_ns))[::-1]
+
+
 def find_result(home: Path, name: str) -> Result:
     """Return the result whose id is *name* or begins so and no other does, or that is in the file *name*.
 
-    Raises `NotFound` where there is none, `InvalidArgument` where several are meant.
+    A small number is that result's place among all, 1 being the newest.  Raises `NotFound` where there is none,
+    `InvalidArgument` where several are meant.
     """
     if name.endswith(".json") and Path(name).is_file():
         return read_result(Path(name))
-    known = {path.stem: path for path in (home / FOLDER).glob("*.json")}
+    files = _files(home)
+    if name.isascii() and name.isdigit() and 0 < int(name) <= len(files):
+        return read_result(files[int(name) - 1])
+    known = {path.stem: path for path in files}
     meant = [name] if name in known else sorted(one for one in known if one.startswith(name))
     if len(meant) > 1:
         raise InvalidArgument.of("result", name, f"one of {', '.join(meant)}")
@@ -153,9 +162,9 @@ def find_result(home: Path, name: str) -> Result:
 class Part:
     """What is kept of a run until it is whole: a line of JSON for each thing that is known of a record."""
 
-    def __init__(self, home: Path, model: str, digest: str, *, resume: bool) -> None:
-        """Begin a run, or, to *resume*, go on with the one that there is."""
-        key = hashlib.sha256(f"{model}\0{digest}".encode()).hexdigest()[:16]
+    def __init__(self, home: Path, model: str, work: str, *, resume: bool) -> None:
+        """Begin a run of *work* (`Suite.work`), or, to *resume*, go on with the one that there is."""
+        key = hashlib.sha256(f"{model}\0{work}".encode()).hexdigest()[:16]
         self.path = home / FOLDER / f"{key}.part"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.known: dict[int, dict[str, Any]] = {}

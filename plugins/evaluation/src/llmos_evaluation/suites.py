@@ -70,10 +70,14 @@ class Suite:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is asked and what would be right; not of the suite's name and metrics."""
+        """SHA-256 of the records: of what is asked and what would be right, and not of how it is asked."""
         facts = [attrs.asdict(case, filter=lambda field, _: field.name != "line") for case in self.cases]
-        task = repr(attrs.evolve(self.task, source=""))
-        return hashlib.sha256(json.dumps([task, facts], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def work(self) -> str:
+        """What tells a run of this suite from one of another, or with another task."""
+        return f"{self.digest} {attrs.evolve(self.task, source='')!r}"
 
 
 @attrs.frozen(kw_only=True)
