@@ -5,13 +5,23 @@ import { announce, h, icon, say, set } from "./dom.js";
 import { choose, current, LANGUAGES, locale, preferred, t } from "./i18n.js";
 import { Live } from "./live.js";
 import { Chat } from "./pages/chat.js";
+import { Models } from "./pages/models.js";
+import { Overview } from "./pages/overview.js";
+import { Plugins } from "./pages/plugins.js";
+import { Tasks } from "./pages/tasks.js";
 
 const LANGUAGE = "llmos.language";
 const THEME = "llmos.theme";
 const THEMES = { auto: "auto", light: "sun", dark: "moon" };
 
 const live = new Live();
-const pages = { chat: new Chat() };
+const pages = {
+  chat: new Chat(),
+  overview: new Overview(live),
+  tasks: new Tasks(live),
+  models: new Models(live),
+  plugins: new Plugins(live),
+};
 let shown = null;
 const frame = {};
 

@@ -60,6 +60,12 @@ export function ticks(most, count = 3) {
   return found;
 }
 
+/** Return the same for sizes, round in binary units. */
+export function binaryTicks(most, count = 3) {
+  const unit = most > 0 ? 1024 ** Math.floor(Math.log(most) / Math.log(1024)) : 1;
+  return ticks(most / unit, count).map((value) => value * unit);
+}
+
 /** Return one line of *text* that is at most *most* characters long, whole characters only. */
 export function line(text, most) {
   const flat = [...text.replace(/\s+/g, " ").trim()];

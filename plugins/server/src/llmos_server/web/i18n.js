@@ -24,13 +24,17 @@ export function choose(name) {
   language = name in LANGUAGES ? name : "en";
 }
 
-/** Return a text; `{name}` in it are the *values*.  One with an English plural is a pair: `[one, other]`. */
+/** Return a text; `{name}` in it are the *values*, of which numbers are written as the language does.  One with an English plural is a pair: `[one, other]`. */
 export function t(key, values = {}) {
   const row = STRINGS[key];
   if (!row) throw new Error(`there is no text ${key}`);
   let text = row[COLUMN[language]];
   if (Array.isArray(text)) text = text[new Intl.PluralRules(LOCALES[language]).select(values.n) === "one" ? 0 : 1];
-  return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
+  return text.replace(/\{(\w+)\}/g, (_, name) => written(values[name]));
+}
+
+function written(value) {
+  return typeof value === "number" ? new Intl.NumberFormat(LOCALES[language]).format(value) : String(value);
 }
 
 /** Return a text of a family, or the *name* itself where nobody wrote one: states and kinds of plugins are open. */
