@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from llmos.cli._announced import announced
 from llmos.cli._common import Common, check_plot, json_option, pass_common, say
 
 __all__ = [
@@ -29,8 +29,6 @@ __all__ = [
 ]
 _F = TypeVar("_F", bound=Callable[..., Any])
 INTERRUPTED, READER_GONE = 130, 141
-GROUP = "llmos.command"
-"""Where plugins announce commands."""
 COMMANDS = {
     "bench": "Measure how fast a model is here.",
     "chat": "Talk with a model.",
@@ -66,14 +64,14 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the built-in commands, and those that plugins announce."""
-        return sorted({*COMMANDS, *_announced()})
+        return sorted({*COMMANDS, *announced()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command; a plugin's is imported now."""
         if cmd_name in COMMANDS:
             command: click.Command = import_module(f"llmos.cli.{cmd_name}").command
             return command
-        if cmd_name not in _announced():
+        if cmd_name not in announced():
             return None
         common = ctx.ensure_object(Common)
         found: click.Command = common.installed().command(cmd_name)
@@ -108,7 +106,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
-        more = {name: f"From {distribution}." for name, distribution in _announced().items()}
+        more = {name: one.told() for name, one in announced().items()}
         rows = sorted((more | COMMANDS).items())
         with formatter.section("Commands"):
             formatter.write_dl(rows)
@@ -124,32 +122,6 @@ class _UnknownCommand(click.UsageError):
     def __init__(self, name: str, possibilities: list[str], ctx: click.Context) -> None:
         super().__init__(f"No such command {name!r}.", ctx)
         self.possibilities = possibilities
-
-
-def _announced() -> dict[str, str]:
-    """Return the commands of plugins and their distributions.
-
-    The files are read directly: to import `importlib.metadata` takes as long as all the rest of ``llmos --help``.  What
-    is broken among them is no command; doctor names it.
-    """
-    found: dict[str, str] = {}
-    for folder in dict.fromkeys(sys.path):
-        for file in sorted(Path(folder).glob("*.*-info/entry_points.txt")):
-            distribution = file.parent.stem.partition("-")[0].replace("_", "-")
-            for name in _commands_of(file):
-                found.setdefault(name, distribution)
-    return found
-
-
-def _commands_of(file: Path) -> list[str]:
-    """Return the names in the section of commands of a file of entry points."""
-    try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return []
-    section = text.partition(f"[{GROUP}]")[2].partition("\n[")[0]
-    pairs = (line.partition("=") for line in section.splitlines())
-    return [name.strip() for name, equals, _ in pairs if equals and name.strip() and not name.startswith(("#", ";"))]
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:  # noqa: ANN401 - each option's own

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -106,11 +108,13 @@ def print_json(value: object) -> None:
 
 
 def print_columns(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows of cells in columns, the last one as long as it is."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
+    """Print rows of cells in columns, the last one as long as it is; cells may be coloured."""
+    from llmos.cli._wrapping import width  # noqa: PLC0415 - only tables pay
+
+    widths = [max(width(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        say(row[-1], "".join(f"{cell}  " for cell in cells))
+        cells = (cell + " " * (wide - width(cell) + 2) for cell, wide in zip(row[:-1], widths, strict=True))
+        say(row[-1], "".join(cells))
 
 
 def read_all(file: IO[bytes], where: str) -> bytes:
@@ -147,26 +151,45 @@ def read_text(data: bytes, where: str) -> str:
 
 def say(text: str, before: str = "", *, err: bool = False) -> None:
     """Print *text* behind *before*: on a terminal wrapped at words and indented, elsewhere as it is."""
-    columns = _columns(sys.stderr if err else sys.stdout)
-    margin = len(click.unstyle(before))
-    if columns and margin + len(text) > columns:
-        if columns - margin < NARROW and before.strip():
-            click.echo(before.rstrip(), err=err)
-            margin, before = 4, " " * 4
-        text = _wrapped(text, max(columns - margin, NARROW)).replace("\n", "\n" + " " * margin)
+    columns = columns_of(sys.stderr if err else sys.stdout)
+    if columns:
+        from llmos.cli._wrapping import Wrapped, shown, width  # noqa: PLC0415 - only who looks pays
+
+        text, margin = shown(text), width(before)
+        if margin + width(text) > columns:
+            if columns - margin < NARROW and before.strip():
+                click.echo(before.rstrip(), err=err)
+                margin, before = 4, " " * 4
+            text = Wrapped(max(columns - margin, NARROW)).all(text).replace("\n", "\n" + " " * margin)
     click.echo(f"{before}{text}".rstrip(" "), err=err)
 
 
-def _columns(stream: IO[str]) -> int:
-    """Return how wide the terminal is that *stream* is, 0 where it is none."""
-    return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+@contextmanager
+def flowing() -> Iterator[Callable[[str], None]]:
+    """Yield what prints a text that comes in pieces: on a terminal word by word, elsewhere as it comes."""
+    columns = columns_of(sys.stdout)
+    if not columns:
+        yield partial(click.echo, nl=False)
+        return
+    from llmos.cli._wrapping import Wrapped, shown  # noqa: PLC0415 - only who looks pays
+
+    wrapped = Wrapped(columns)
+    try:
+        yield lambda piece: click.echo(wrapped.add(shown(piece)), nl=False)
+    finally:
+        click.echo(wrapped.end(), nl=False)
 
 
-def _wrapped(text: str, columns: int) -> str:
-    import textwrap  # noqa: PLC0415 - only what is too long pays
+def print_text(text: str) -> None:
+    """Print *text*, which a model may have written, and a line's end."""
+    with flowing() as write:
+        write(text)
+    click.echo()
 
-    whole = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(whole.fill(line) for line in text.split("\n"))
+
+def columns_of(stream: IO[str]) -> int:
+    """Return how wide the terminal is that *stream* is, 0 where it is none; 80 where it does not say."""
+    return os.get_terminal_size(stream.fileno()).columns or 80 if stream.isatty() else 0
 
 
 def note(text: str) -> None:

@@ -12,7 +12,7 @@ import click
 from llmos._client import Client, Model
 from llmos._conversation import Conversation
 from llmos._requests import Messages, Options, opening
-from llmos.cli._common import read_text
+from llmos.cli._common import flowing, read_text, say
 from llmos_kernel.api import Auto
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.loader import nearest
@@ -69,7 +69,7 @@ class Chat:
             self._commands[name](rest.strip())
         elif text.startswith("/"):
             hint = nearest(name, [*self._commands, "/quit"])
-            click.echo(f"There is no command {name}{hint or '; /help lists them'}")
+            say(f"There is no command {name}{hint or '; /help lists them'}")
         elif text:
             self.answer(text)
         return True
@@ -78,9 +78,9 @@ class Chat:
         """Print the answer to *text* as it comes.  Ctrl-C ends the answer, and what was said of it counts."""
         asked = self._asked("\n\n".join([*self._files, text]))
         try:
-            with self.conversation.stream(asked, **self._options) as stream:
+            with self.conversation.stream(asked, **self._options) as stream, flowing() as write:
                 for piece in stream:
-                    click.echo(piece, nl=False)
+                    write(piece)
             click.echo()
         except KeyboardInterrupt:
             click.echo(click.style(" [stopped]", dim=True))

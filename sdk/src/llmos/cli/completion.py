@@ -7,9 +7,10 @@ from click.shell_completion import get_completion_class
 
 
 PLACES = """\b
-bash:  llmos completion bash > ~/.local/share/bash-completion/completions/llmos
-zsh:   llmos completion zsh > ~/.zfunc/_llmos
-fish:  llmos completion fish > ~/.config/fish/completions/llmos.fish"""
+llmos completion SHELL > FILE, where FILE is
+  bash  ~/.local/share/bash-completion/completions/llmos
+  zsh   ~/.zfunc/_llmos
+  fish  ~/.config/fish/completions/llmos.fish"""
 
 
 @click.command("completion", epilog=PLACES)

@@ -10,7 +10,7 @@ import click
 from llmos._client import Model
 from llmos._requests import Options
 from llmos._text import Text
-from llmos.cli._common import Common, json_option, pass_common, print_json, read_all, read_text
+from llmos.cli._common import Common, flowing, json_option, pass_common, print_json, print_text, read_all, read_text
 from llmos.cli._sampling import model_option, request_options, say_what_it_is, taken
 from llmos.cli._talk import attachment
 
@@ -38,15 +38,16 @@ def command(
         if count is None:
             stream_text(loaded, text, options)
         else:
-            click.echo("\n---\n".join(loaded.generate_text(text, n=count, **options)))
+            print_text("\n---\n".join(loaded.generate_text(text, n=count, **options)))
         say_what_it_is(model, loaded)
 
 
 def stream_text(model: Model, prompt: str, options: Options) -> None:
     """Print the answer as it comes, and a line's end."""
     with model.stream(prompt, **options) as stream:
-        for piece in stream:
-            click.echo(piece, nl=False)
+        with flowing() as write:
+            for piece in stream:
+                write(piece)
         click.echo()
 
 

@@ -12,7 +12,7 @@ import click
 from llmos._client import Client, Model
 from llmos._task_file import TaskFile
 from llmos._task_runs import AT_ONCE, Answer
-from llmos.cli._common import Common, json_option, pass_common, print_json
+from llmos.cli._common import Common, json_option, pass_common, print_json, print_text
 from llmos.cli._each import Each, run_each_record
 from llmos.cli._sampling import model_option, params_option, say_what_it_is
 from llmos.cli._task_inputs import fields_of, one_input
@@ -107,7 +107,7 @@ def _tell(answer: Answer, *, as_json: bool) -> None:
     if as_json:
         print_json(facts(answer))
     elif isinstance(answer.value, str):
-        click.echo(answer.value)
+        print_text(answer.value)
     else:
         print_json(answer.value)
 
