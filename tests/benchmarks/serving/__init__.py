@@ -1,0 +1,1 @@
+"""What it costs to ask a model over HTTP: ``python -m tests.benchmarks.serving FOLDER --json FILE``."""

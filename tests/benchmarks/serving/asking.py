@@ -1,0 +1,122 @@
+"""Ways to ask a model for texts, and how long each answer took: in this process, and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import attrs
+
+from llmos import AsyncModel
+
+WORDS = "one two red bird hill river stone cloud house green seven small night morning letter garden".split()
+
+
+@attrs.frozen
+class Answered:
+    """How an answer came.  Times are in seconds."""
+
+    began: float
+    """When it was asked for, on the clock of its process."""
+    first: float
+    """From then to the first piece of text."""
+    total: float
+    """From then to the end."""
+    tokens: int
+    error: str = ""
+
+
+Ask = Callable[[str, int], Coroutine[Any, Any, Answered]]
+"""Asks for so many tokens after a prompt."""
+
+
+def prompts(count: int, words: int, seed: int) -> list[str]:
+    """Return prompts that begin differently, so that no prefix is shared."""
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=words)) for _ in range(count)]
+
+
+def embedded(model: AsyncModel) -> Ask:
+    """Return what asks *model*."""
+
+    async def ask(prompt: str, tokens: int) -> Answered:
+        began = time.perf_counter()
+        first = 0.0
+        async with model.stream(prompt, max_tokens=tokens, temperature=0.0) as stream:
+            async for piece in stream:
+                if piece and not first:
+                    first = time.perf_counter() - began
+            whole = await stream.result()
+        return Answered(began, first, time.perf_counter() - began, whole.usage.generated)
+
+    return ask
+
+
+def over_http(host: str, port: int, model: str) -> Ask:
+    """Return what asks a server for completions; a connection per answer, and no library that costs time of its own."""
+
+    async def ask(prompt: str, tokens: int) -> Answered:
+        wish = {
+            "model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0.0, "stream": True,
+            "stream_options": {"include_usage": True},
+        }  # fmt: skip
+        body = json.dumps(wish).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        began = time.perf_counter()
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+            return await _answer(reader, began)
+        finally:
+            writer.close()
+
+    return ask
+
+
+async def _answer(reader: asyncio.StreamReader, began: float) -> Answered:
+    """Read the events; whatever is between them is the transfer's."""
+    first, generated = 0.0, 0
+    status = (await reader.readline()).split()[1:2]
+    async for line in reader:
+        if status != [b"200"] or not line.startswith(b"data: {"):
+            continue
+        event = json.loads(line.removeprefix(b"data: "))
+        if not first and event["choices"] and event["choices"][0]["text"]:
+            first = time.perf_counter() - began
+        if event.get("usage"):
+            generated = event["usage"]["completion_tokens"]
+    error = "" if status == [b"200"] and generated else b" ".join(status).decode() or "cut off"
+    return Answered(began, first, time.perf_counter() - began, generated, error)
+
+
+# --- who asks when -----------------------------------------------------------------------------------------------
+
+
+async def closed(ask: Ask, clients: int, texts: Sequence[str], tokens: int) -> list[Answered]:
+    """Ask for every text, with so many clients each of which asks again when it was answered."""
+    waiting, found = iter(texts), list[Answered]()
+
+    async def client() -> None:
+        for text in waiting:
+            found.append(await ask(text, tokens))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(client())
+    return found
+
+
+async def arriving(ask: Ask, rate: float, texts: Sequence[str], tokens: int, seed: int) -> list[Answered]:
+    """Ask for every text at random times, *rate* a second, however many are not answered yet."""
+    rng, loop, at, asked = random.Random(seed), asyncio.get_running_loop(), 0.0, list[asyncio.Task[Answered]]()
+    begun = loop.time()
+    async with asyncio.TaskGroup() as group:
+        for text in texts:
+            at += rng.expovariate(rate)
+            await asyncio.sleep(begun + at - loop.time())
+            asked.append(group.create_task(ask(text, tokens)))
+    return [one.result() for one in asked]

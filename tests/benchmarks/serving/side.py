@@ -1,0 +1,55 @@
+"""One side of the comparison, in a process of its own: it asks, and prints how the answers came as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
+
+import attrs
+
+from llmos import AsyncClient, load_settings
+from tests.benchmarks.serving.asking import Answered, Ask, arriving, closed, embedded, over_http, prompts
+
+MODEL = "measured"
+WARM, SEED = 16, 1_000_000
+"""Requests before it is measured: a place's memory is given to a process at its first use.  And their seed."""
+
+
+async def _ask(stack: AsyncExitStack, options: argparse.Namespace) -> Ask:
+    """Return what asks the server, or a kernel of this process."""
+    if options.url:
+        parts = urlsplit(options.url)
+        return over_http(parts.hostname or "", parts.port or 0, MODEL)
+    client = await stack.enter_async_context(AsyncClient(config=load_settings(options.settings)))
+    return embedded(await client.load_model(MODEL))
+
+
+async def _run(options: argparse.Namespace) -> list[Answered]:
+    async with AsyncExitStack() as stack:
+        ask = await _ask(stack, options)
+        await closed(ask, WARM, prompts(WARM, 2 * options.words, SEED + options.seed), options.tokens)
+        texts = prompts(options.requests, options.words, options.seed)
+        if options.rate:
+            return await arriving(ask, options.rate, texts, options.tokens, options.seed)
+        return await closed(ask, options.clients, texts, options.tokens)
+
+
+def main() -> None:
+    """Do as told."""
+    parser = argparse.ArgumentParser(description="Ask a model, and tell how the answers came.")
+    parser.add_argument("--settings", help="a file of settings: ask a kernel of this process")
+    parser.add_argument("--url", default="", help="ask this server instead")
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second, instead of clients that wait")
+    parser.add_argument("--requests", type=int, default=48)
+    parser.add_argument("--words", type=int, default=24)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    print(json.dumps([attrs.asdict(one) for one in asyncio.run(_run(parser.parse_args()))]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The benchmark of serving: what it makes of answers, and its judgement."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.serving.__main__ import Figures
+from tests.benchmarks.serving.asking import Answered, closed, over_http, prompts
+from tests.benchmarks.serving.report import goals, markdown
+
+EVENTS = (
+    b'data: {"choices": [{"text": ""}]}\n\n', b'data: {"choices": [{"text": "a"}]}\n\n',
+    b'data: {"choices": [], "usage": {"completion_tokens": 7}}\n\n', b"data: [DONE]\n\n",
+)  # fmt: skip
+
+
+def test_figures_are_of_the_answers_that_came() -> None:
+    """Rates are over the time from the first question to the last answer; failures are counted and left out."""
+    answers = [
+        Answered(began=0.0, first=0.5, total=2.5, tokens=5), Answered(began=1.0, first=1.0, total=3.0, tokens=3),
+        Answered(began=1.0, first=0.0, total=0.1, tokens=0, error="429"),
+    ]  # fmt: skip
+    found = Figures.of(answers)
+
+    assert (3, 1, 2.0, 0.5) == (found.n, found.failed, found.tokens_per_second, found.requests_per_second)
+    assert (0.75, 0.75) == (found.first_p50, found.between_p50)
+
+
+@pytest.mark.parametrize(("status", "error"), [(b"200 OK", ""), (b"429 Too Many Requests", "429")])
+def test_an_answer_is_read_from_its_events(status: bytes, error: str) -> None:
+    """The tokens are those that the server counts, and a refusal is an error with its status."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.writelines([b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n\r\n", *EVENTS])
+        writer.close()
+
+    async def ask() -> list[Answered]:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            return await closed(over_http(host, port, "m"), 2, prompts(3, 4, 0), 7)
+
+    found = asyncio.run(ask())
+
+    assert [error] * 3 == [one.error for one in found]
+    assert all(one.tokens == (0 if error else 7) for one in found)
+
+
+def test_what_serving_costs_is_judged() -> None:
+    """Medians of the rounds, each side beside the other of the same round."""
+    way = {"n": 1, "failed": 0, "requests_per_second": 1.0, "first_p95": 0.2, "between_p50": 0.01}
+    run: dict[str, Any] = {
+        "model": "m", "threads": 1, "rounds": 1, "idle": {"streams": 1000, "bytes": 3e8},
+        "machine": {"cpu": "a processor", "cores": 2, "python": "3.11", "date": "2026-01-02"},
+        "pairs": {
+            "embedded": [{**way, "tokens_per_second": 100.0, "first_p50": 0.1}],
+            "served": [{**way, "tokens_per_second": 96.0, "first_p50": 0.101}],
+        },
+        "crowds": [{**way, "clients": 4, "tokens_per_second": 90.0, "first_p50": 0.1}], "loads": [],
+    }  # fmt: skip
+
+    assert {"cost": True, "added": True, "memory": False} == {name: met for name, (_, met) in goals(run).items()}
+    assert "| throughput that serving costs (≤ 5%) | 4.0% met |" in markdown([run])
+    assert "| memory of 1,000 streams that wait (≤ 200 MB) | 300 MB missed |" in markdown([run])
