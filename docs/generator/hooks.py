@@ -34,7 +34,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the links of the repository to pages of the site."""
+    """Lead the links of the repository to pages of the site; beside the first page is nothing to choose from."""
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation", "toc"]
     return repository.for_site(markdown, page.file.src_uri, _GENERATED)
 
 

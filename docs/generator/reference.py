@@ -330,7 +330,8 @@ def plugins() -> str:
         record = states.get(f"{kind}:{name}")
         state = f"{record.state}: {record.why}".removesuffix(": ") if record else "not installed"
         what = _line(inspect.getdoc(import_module(module.partition(":")[0])))
-        rows.append(f"| `{name}` | {kind} | [{folder}](../parts/{folder}.md) | {_escaped(what)} | {_cell(state)} |")
+        part = f"[{folder}](../../plugins/{folder}/README.md)"
+        rows.append(f"| `{name}` | {kind} | {part} | {_escaped(what)} | {_cell(state)} |")
     table = "\n".join(sorted(rows, key=lambda row: row.split("|")[2]))
     return f"""# Plugins
 

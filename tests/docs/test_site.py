@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from html import unescape
@@ -91,6 +92,22 @@ def options(command: click.Command) -> list[str]:
     inner = list(command.commands.values()) if isinstance(command, click.Group) else []
     own = [option for param in command.params for option in param.opts if option.startswith("--")]
     return own + [option for one in inner for option in options(one)]
+
+
+def test_plugins_lead_to_their_parts(site: Path) -> None:
+    """Each plugin has its state, and a link to the page of the distribution that brings it."""
+    page = (site / "reference" / "plugins.html").read_text("utf-8")
+    parts = {part.folder.name for part in PLUGINS if part.pyproject["project"].get("entry-points")}
+
+    assert set() == {part for part in parts if f'href="../parts/{part}.html"' not in page}
+    assert "not installed" not in page
+
+
+def test_chinese_can_be_searched(site: Path) -> None:
+    """Text without spaces is cut where the index and the question are cut alike: at every character."""
+    index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
+
+    assert ["调", "度", "器", "和", "fair"] == re.split(index["config"]["separator"], "调度器和 fair")
 
 
 def test_generated_pages_are_in_the_navigation() -> None:

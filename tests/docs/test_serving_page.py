@@ -1,0 +1,61 @@
+"""What the page on keys shows is what a server of its settings does."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.documents import blocks
+from tests.workspace import ROOT, clean_environment, llmos, python
+
+PAGE = ROOT / "docs" / "how-to" / "keys.md"
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve by the settings of *folder*, on any port that is free, and give the address."""
+    command = [str(Path(sys.executable).with_name("llmos")), "serve", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=folder, env=clean_environment(folder), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        lines = iter(server.stderr.readline, "")
+        try:
+            yield next(found[0] for line in lines if (found := ADDRESS.search(line)))
+        finally:
+            server.terminate()
+            server.communicate(timeout=60)
+
+
+def asked(folder: Path, address: str, key: str) -> list[str]:
+    """Run the page's client with *key* and return the lines that it prints."""
+    (block,) = (block for block in blocks(PAGE, "python") if block.not_run)
+    assert "http://127.0.0.1:11535" in block.text
+    code = block.text.replace("http://127.0.0.1:11535", address)
+    done = python(code, cwd=folder, settings={"LLMOS_KEY": key})
+
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_keys(tmp_path: Path) -> None:
+    """Who has a key is answered, a tenant as often as its quota says, and a key that was taken back never again."""
+    (settings,) = (block for block in blocks(PAGE, "toml") if block.title == "llmos.toml")
+    (tmp_path / "llmos.toml").write_text(settings.text, "utf-8")
+    made = [llmos("keys", "create", *who, "--json", cwd=tmp_path) for who in (["ann"], ["bob", "--tenant", "trial"])]
+    ann, bob = (json.loads(done.stdout) for done in made)
+
+    with serving(tmp_path) as address:
+        assert ["length"] * 3 == [line.replace("stop", "length") for line in asked(tmp_path, address, ann["key"])]
+        *answered, refused = asked(tmp_path, address, bob["key"])
+        assert 2 == len(answered)
+        assert re.fullmatch(r"not now; again in \d+ s", refused)
+        assert ["this key is worth nothing"] * 3 == asked(tmp_path, address, "none")
+        assert 0 == llmos("keys", "revoke", ann["number"], cwd=tmp_path).returncode
+        assert ["this key is worth nothing"] * 3 == asked(tmp_path, address, ann["key"])
