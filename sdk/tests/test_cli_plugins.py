@@ -53,6 +53,19 @@ def test_show(installed: CommandLine, name: str) -> None:
     assert "lottery" in {record["name"] for record in json.loads(installed("plugins", "show", name, "--json").out)}
 
 
+def test_people_read_how_a_plugin_stands(installed: CommandLine) -> None:
+    """In words of theirs: what the settings choose, what may be named, and what is off."""
+
+    def told(*before: str) -> str:
+        lines = installed(*before, "plugins", "list").out.splitlines()
+        return next(line.split("  ")[-1] for line in lines if line.startswith("scheduler:lottery"))
+
+    assert ["usable", "in use"] == [told(), told("--scheduler", "lottery")]
+    installed("plugins", "disable", "lottery")
+    assert "disabled" == told()
+    assert "disabled" in installed("plugins", "show", "lottery").out
+
+
 @pytest.mark.parametrize("command", ["show", "disable", "check"])
 def test_an_unknown_name(installed: CommandLine, command: str) -> None:
     """The nearest is named."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 FILES = {
-    "pipeline.toml": '[[pipelines]]\nname = "tidy"\nprocessors = ["clean", "normalize"]\n',
+    "pipeline.toml": '[pipelines]\ntidy = ["clean", "normalize"]\n',
     "records.jsonl": '{"text": "one  text"}\n{"text": "another\\u00a0text"}\n{"text": "\\u4e00\\u4e8c\\u4e09"}\n',
     "hello.toml": 'type = "chat"\nprompt = "{{ input }}"\nmodel = "tiny"\n[params]\nmax_tokens = 24\n',
 }
@@ -54,13 +54,13 @@ SESSIONS = (
     Session("models-show", "models show tiny", quick=True),
     Session("config", "config show", quick=True),
     Session("data", "data --help", quick=True),
-    Session("data-run", "--config pipeline.toml data run records.jsonl --pipeline tidy"),
-    Session("data-run-file", "--config pipeline.toml data run records.jsonl --pipeline tidy --output out.jsonl"),
+    Session("data-run", "--config pipeline.toml data run tidy records.jsonl"),
+    Session("data-run-file", "--config pipeline.toml data run tidy records.jsonl --output out.jsonl"),
     Session("run", "run hello.toml 'Who are you?'"),
     Session("run-help", "run --help", quick=True),
     Session("run-each", "run hello.toml --each records.jsonl --output said.jsonl"),
     Session("embed", "embed one two", code=1),
-    Session("serve", "serve --port 0", (("Ctrl-C", "C-c"),)),
+    Session("serve", "serve --port 0", (("Ctrl-C", "C-c"),), code=130),
     Session("serve-help", "serve --help", quick=True),
     Session("simulate", "simulate chat --requests 200 --scheduler fifo --scheduler fair"),
     Session("capacity", "capacity --help", quick=True),

@@ -82,7 +82,7 @@ def _run_options(command: Any) -> Any:  # noqa: ANN401 - click's decorators are 
     return command
 
 
-@data.command("run", epilog=EPILOG)
+@data.command("run", epilog=EPILOG, short_help="Process the records of a file or a folder.")
 @click.argument("pipeline")
 @click.argument("input", type=click.Path(path_type=Path), required=False)
 @_run_options

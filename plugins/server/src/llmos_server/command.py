@@ -44,11 +44,13 @@ def serve(common: Common, /, **given: object) -> None:
     configured = settings.kernel.options.get(SOURCE, {})
     chosen = {name: value for name, value in given.items() if value is not None}
     options = read_options(ServerOptions, {**configured, **chosen}, SOURCE)
-    asyncio.run(_serve(settings, common.plugins, options))
+    models = sorted(spec.name for spec in (*common.installed().models(), *settings.kernel.models))
+    asyncio.run(_serve(settings, common.plugins, options, models))
 
 
-async def _serve(settings: Settings, plugins: tuple[object, ...], options: ServerOptions) -> None:
+async def _serve(settings: Settings, plugins: tuple[object, ...], options: ServerOptions, models: list[str]) -> None:
     from llmos_server.app import build, close  # noqa: PLC0415 - FastAPI takes half a second, which only who serves pays
+    from llmos_server.greeting import greet  # noqa: PLC0415 - the same
 
     console = Console()
     given = (console, *plugins)
@@ -56,8 +58,10 @@ async def _serve(settings: Settings, plugins: tuple[object, ...], options: Serve
     def connect(who: Credentials) -> AsyncClient:
         return AsyncClient(config=settings, plugins=given, credentials=who)
 
-    app = build(connect, options, KeyRing(settings.home), console)
+    ring = KeyRing(settings.home)
+    app = build(connect, options, ring, console)
     server = make_server(app, options)
+    greet(server, options, models, len(ring.listed()))
     console.leaving = lambda: server.should_exit
     try:
         await server.serve()

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import attrs
@@ -17,10 +18,9 @@ from llmos_kernel.contracts import API
 from llmos_kernel.errors import CallerError, InvalidArgument, NotFound
 from llmos_kernel.loader import PluginRecord, listing, nearest
 
-COLOURS = {
-    "active": "green", "ready": "green", "discovered": "green", "failed": "red", "incompatible": "red",
-}  # fmt: skip
-"""Colour by state; `blocked` is what the settings ask for."""
+IN_USE, USABLE_NOW, DISABLED, BROKEN = "in use", "usable", "disabled", "broken"
+_WORDS = {"active": IN_USE, "blocked": DISABLED, "failed": BROKEN, "incompatible": BROKEN}
+_COLOURS = {IN_USE: "green", DISABLED: "yellow", BROKEN: "red"}
 
 
 @click.group("plugins")
@@ -35,7 +35,7 @@ def command() -> None:
 def list_plugins(common: Common, kind: str | None, as_json: bool) -> None:
     """Show every installed plugin and its state.
 
-    Says why it cannot be used, if so.  Imports none.
+    It is in use (the settings choose it), usable, disabled, or broken, and why.  Imports none.
     """
     records = [_explained(common, record) for record in common.installed().records() if kind in (None, record.kind)]
     if as_json:
@@ -45,11 +45,12 @@ def list_plugins(common: Common, kind: str | None, as_json: bool) -> None:
         click.echo("No plugin is installed; `pip install llmos` brings the standard set.")
         return
     origins = [f"{record.distribution} {record.version}".strip() or "-" for record in records]
-    width, origin_width = max(len(record.key) for record in records), max(map(len, origins))
+    chosen = _chosen(common)
+    rows = [(record.key, origin, _state(record, chosen)) for record, origin in zip(records, origins, strict=True)]
+    width, origin_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     click.echo(f"{'PLUGIN':{width}}  {'FROM':{origin_width}}  STATE")
-    for record, origin in zip(records, origins, strict=True):
-        state = click.style(record.state, fg=COLOURS.get(record.state, "yellow"))
-        click.echo(f"{record.key:{width}}  {origin:{origin_width}}  {state}")
+    for record, (key, origin, state) in zip(records, rows, strict=True):
+        click.echo(f"{key:{width}}  {origin:{origin_width}}  {click.style(state, fg=_COLOURS.get(state))}")
         if record.why:
             say(record.why, " " * (width + 2))
 
@@ -67,10 +68,11 @@ def show(common: Common, name: str, as_json: bool) -> None:
     if as_json:
         print_json([attrs.asdict(record) | {"key": record.key} for record in records])
         return
+    chosen = _chosen(common)
     for number, record in enumerate(records):
         if number:
             click.echo()
-        facts = {"plugin": record.key} | attrs.asdict(record)
+        facts = {"plugin": record.key} | attrs.asdict(record) | {"state": _state(record, chosen)}
         print_columns([(key, str(value)) for key, value in facts.items() if value and key not in ("kind", "name")])
 
 
@@ -180,6 +182,21 @@ def freeze(common: Common, as_json: bool) -> None:
     else:
         for distribution, version in sorted(found.items()):
             click.echo(f"{distribution}=={version}")
+
+
+def _chosen(common: Common) -> set[str]:
+    """Return the keys of the plugins that the settings choose; the others are used when somebody names them."""
+    kernel = common.settings().kernel
+    names: dict[str, Iterable[str | None]] = {
+        "scheduler": {kernel.scheduler, *kernel.schedulers.values()}, "router": {kernel.router},
+        "policy": kernel.policies, "observer": kernel.observers,
+    }  # fmt: skip
+    return {f"{kind}:{name}" for kind, some in names.items() for name in some}
+
+
+def _state(record: PluginRecord, chosen: Collection[str]) -> str:
+    """Return how a plugin stands, in the words of people."""
+    return _WORDS.get(record.state) or (IN_USE if record.key in chosen else USABLE_NOW)
 
 
 def _explained(common: Common, record: PluginRecord) -> PluginRecord:
