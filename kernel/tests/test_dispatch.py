@@ -62,7 +62,7 @@ class Bench:
         number = len(self.core.tasks) + 1
         task = Task("generate", "model", "x", **fields)
         rec = TaskRecord(number, task, self.core.seat, self, self.clock.now())  # type: ignore[arg-type]
-        rec.served = SimpleNamespace(unfinished=1, used_at=0.0)  # type: ignore[assignment]
+        rec.served = SimpleNamespace(name="model", unfinished=1, used_at=0.0)  # type: ignore[assignment]
         rec.prompt, rec.max_tokens = prompt, most
         self.core.seat.account.tasks += 1
         self.core.tasks[rec.id] = rec
@@ -166,6 +166,17 @@ def test_preempt(how: Any, placed: bool, redone: int) -> None:
     bench.turn(Plan(resume=(1,)))
 
     assert ("running", 3 if how == "drop" else 0) == (rec.state, rec.remaining)
+
+
+def test_preemption_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Observers hear when a running task loses its place, and when it has one again."""
+    bench, told = Bench(), []
+    monkeypatch.setattr(bench.core.events, "emit", lambda name, /, **fields: told.append((name, fields["task"])))
+    bench.accept()
+    for plan in (Plan(admit=(1,)), Plan(prefill=((1, 2),)), Plan(preempt=((1, "swap"),)), Plan(resume=(1,))):
+        bench.turn(plan)
+
+    assert [("task.preempted", 1), ("task.resumed", 1)] == told
 
 
 def test_dropped_cache_that_is_found_again() -> None:
@@ -391,7 +402,7 @@ def test_patrol() -> None:
     recs = []
     for number in (1, 2):
         rec = TaskRecord(number, Task("generate"), bench.core.seat, bench, bench.clock.now())  # type: ignore[arg-type]
-        rec.served = SimpleNamespace(unfinished=1, used_at=0.0)  # type: ignore[assignment]
+        rec.served = SimpleNamespace(name="model", unfinished=1, used_at=0.0)  # type: ignore[assignment]
         rec.state = "preparing"
         bench.core.tasks[number] = rec
         bench.note("accepted", rec)

@@ -454,6 +454,43 @@ def test_observer_without_argument() -> None:
     assert [True] == called
 
 
+class Gauge(Watcher):
+    """An observer that a kernel makes for itself, and that measures."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.options = options
+
+    @hookimpl
+    def llmos_metrics(self, accept: str, facts: Mapping[str, Any]) -> tuple[str, bytes]:
+        """Return what was asked."""
+        return accept, repr((self.options["unit"], facts, self.seen)).encode()
+
+
+def test_observer_class_is_made_for_each_kernel() -> None:
+    """Two kernels in one program have two observers of a class, each with the options that its kernel was given."""
+    told = []
+    for unit in ("s", "ms"):
+        plugins = Plugins(KernelConfig(options={"observer:watcher": {"unit": unit}}), [Gauge])
+        ((_, observe),) = plugins.observers()
+        observe(Event(unit, 0.0, {}))
+        told.append(plugins.metrics("text", {}))
+
+    assert [("text", b"('s', {}, ['s'])"), ("text", b"('ms', {}, ['ms'])")] == told
+
+
+def test_observer_class_that_refuses_its_options() -> None:
+    """An observer that cannot be made is left out like any that fails, and nobody asks it."""
+    with structlog.testing.capture_logs() as logs:
+        refusing = type("Refusing", (Gauge,), {"__init__": lambda self, options: 1 / 0})
+        plugins = Plugins(KernelConfig(), [("refusing", refusing)])
+        found = plugins.observers()
+
+    assert () == found
+    assert ["observer:refusing"] == [entry["plugin"] for entry in logs]
+    assert plugins.metrics("text", {}) is None
+
+
 # --- models ----------------------------------------------------------------------------------------------------
 
 

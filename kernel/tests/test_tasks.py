@@ -21,11 +21,12 @@ from llmos_kernel import (
 )  # fmt: skip
 from llmos_kernel._ledger import Ledger
 from llmos_kernel._waiting import LoopThread
-from llmos_kernel.control import Stats
+from llmos_kernel.control import Metrics, Stats
 from llmos_kernel.errors import (
     BudgetExceeded, Cancelled, DeadlineExceeded, ExecutorCrashed, HandleRevoked, InvalidArgument, KernelBug,
     KernelError, ModelUnavailable, NotFound, PluginFailed, PluginMissing, ReaderStalled, TaskFailed, WouldBlock,
 )  # fmt: skip
+from llmos_kernel.hookspecs import hookimpl
 
 
 def call(function: Callable[..., Any] | str, *args: object, **kwargs: object) -> Task:
@@ -1238,6 +1239,45 @@ def test_observers_hear_of_steps() -> None:
         process = kernel.attach()
         result(process, process.schedule(generate("one")))
         process.close()
-    names = [event.name for event in recorder.events]
+    told = {event.name: event.fields for event in recorder.events}
 
-    assert {"kernel.started", "model.loaded", "task.accepted", "step", "task.done", "kernel.stopped"} <= set(names)
+    assert {"kernel.started", "model.loaded", "task.accepted", "step", "task.done", "kernel.stopped"} <= set(told)
+    assert ({told["task.done"]["task"]: 1}, "stop") == (told["step"]["tokens"], told["task.done"]["finish"])
+
+
+class Measuring:
+    """An observer that measures nothing and answers with what it was asked."""
+
+    name = "measuring"
+
+    @hookimpl
+    def llmos_event(self) -> None:
+        """Do nothing."""
+
+    @hookimpl
+    def llmos_metrics(self, accept: str, facts: Any) -> Any:
+        """Return both."""
+        return accept, facts
+
+
+def test_metrics_are_asked_of_an_observer() -> None:
+    """It is given what the kernel counts and of whom the asker may hear; without one there is no answer."""
+    echo = EchoBackend()
+    with build(echo) as kernel, kernel.attach() as process:
+        assert ask(process, Metrics("text")) is None
+    with build(echo, Measuring()) as kernel:
+        echo.gate.shut()
+        ann, boss = (
+            kernel.attach(Credentials("ann", "acme")),
+            kernel.attach(Credentials(scopes=frozenset({"operator"}))),
+        )
+        handle = ann.schedule(generate("one"))
+        until(lambda: ask(ann, Stats())["tasks"] == {"running": 1})
+        (accept, facts), (_, everything) = ask(ann, Metrics("text")), ask(boss, Metrics())
+        echo.gate.open()
+        ann.recv(handle)
+
+    assert ("text", "acme", None) == (accept, facts["tenant"], everything["tenant"])
+    assert {("echo", "acme", "running"): 1} == facts["tasks"] == everything["tasks"]
+    assert ["echo"] == [model["name"] for model in facts["models"] if model["executor"]["provider"] == "echo"]
+    assert 2 == facts["stats"]["processes"]

@@ -259,10 +259,9 @@ class Core:
         if (room := seat.account.take("tasks", 1)) is not None:
             return room
         rec = TaskRecord(next(self.numbers), task, seat, driver, now)
-        rec.context, parent = context, running_task.get()
+        rec.context, rec.served, parent = context, served, running_task.get()
         rec.parent = parent.id if parent is not None and parent.seat.core is self else None
         served.unfinished += 1
-        rec.served = served
         self.tasks[rec.id] = rec
         handle = TaskHandle(seat, self.table.open(rec, _TASK, seat))
         if self.events.enabled:
@@ -293,8 +292,7 @@ class Core:
     def _movable(self, seat: Seat, handle: Handle, through: Entry) -> Entry:
         entry = self.table.check(seat, handle, _TRANSFER)
         if entry is through or (entry.resource is through.resource and entry.rights & _RECV):
-            expected = "handles of other resources"
-            message = "a port's own handle cannot travel through it"
+            expected, message = "handles of other resources", "a port's own handle cannot travel through it"
             raise InvalidArgument(message, field="handles", value=repr(handle), expected=expected)
         return entry
 
@@ -358,8 +356,8 @@ class Core:
             rec = self.table.check(seat, handle, Right.CANCEL).resource
             rec.end(self.clock.now(), error=Cancelled(f"task {rec.id} was cancelled", task=rec.id))
 
-    def ended(self, rec: TaskRecord, now: float, error: KernelError | None) -> None:
-        """Settle a task that has just ended, with *error* if not well.  Under the lock."""
+    def ended(self, rec: TaskRecord, now: float, error: KernelError | None, finish: str) -> None:
+        """Settle a task that has just ended, with *error* or by *finish*.  Under the lock."""
         del self.tasks[rec.id]
         if rec.lent:
             rec.driver.lent -= 1
@@ -373,8 +371,8 @@ class Core:
         if not self.tasks:
             self.idle.wake_all()
         if self.events.enabled:
-            why = "" if error is None else type(error).__name__
-            self.events.emit(f"task.{rec.state}", error=why, **rec.facts(), **attrs.asdict(rec.usage(now)))
+            why = {"error": "", "finish": finish} if error is None else {"error": type(error).__name__, "finish": ""}
+            self.events.emit(f"task.{rec.state}", **why, **rec.facts(), **attrs.asdict(rec.usage(now)))
 
     def close_seat(self, seat: Seat) -> None:
         """End a process: cancel its tasks, close its ports, revoke its handles and what was derived from them."""
@@ -387,8 +385,7 @@ class Core:
             for rec in [rec for rec in self.tasks.values() if rec.seat is seat]:
                 error = Cancelled(f"task {rec.id} was cancelled: its process closed", task=rec.id)
                 rec.end(self.clock.now(), error=error)
-            entries = list(self.table.owned(seat))
-            for entry in sorted(entries, key=lambda entry: entry.resource.kind != "port"):
+            for entry in sorted(self.table.owned(seat), key=lambda entry: entry.resource.kind != "port"):
                 if entry.resource is not None:  # it may have gone with another
                     self.table.revoke(entry)
 

@@ -189,8 +189,7 @@ class Dispatcher:
             self._demand(not self._runnable(limits), "nothing, although tasks could run")
 
     def _check_moves(self, plan: Plan, limits: Limits, moved: list[int]) -> None:
-        states = (("waiting", plan.admit), ("preempted", plan.resume), ("waiting", plan.shed))
-        for state, ids in states:
+        for state, ids in (("waiting", plan.admit + plan.shed), ("preempted", plan.resume)):
             for id in ids:
                 self._demand(id in self.tasks and self.tasks[id].state in (state, "done", "failed", "cancelled"), id)
         self._demand(len(set(moved)) == len(moved), "a task twice")
@@ -247,11 +246,10 @@ class Dispatcher:
         """Go on without the scheduler: waiting tasks fail once, running ones end, new ones are refused."""
         failure = PluginFailed.of(f"scheduler {self._plugin}", "planning", error)
         self.broken = failure = error if isinstance(error, PluginFailed) else failure
-        now = self._core.clock.now()
         with self._lock:
             for rec in list(self.tasks.values()):
                 if rec.state == "waiting":
-                    rec.end(now, error=self.broken)
+                    rec.end(self._core.clock.now(), error=self.broken)
         self._core.report_broken(self._plugin, failure)
 
     # --- doing -------------------------------------------------------------------------------------------------
@@ -283,6 +281,7 @@ class Dispatcher:
             rec.redone, rec.cached, rec.prefilled, rec.dropped = rec.generated, 0, 0, True
         if rec.state == "running":
             rec.state = "preempted"
+            self._core.events.emit("task.preempted", **rec.facts())
 
     def _placed(self, rec: TaskRecord, answer: object, now: float) -> bool:
         if rec.ended:
@@ -290,6 +289,8 @@ class Dispatcher:
         if isinstance(answer, Admitted):
             if rec.state == "waiting" or rec.dropped:
                 rec.cached, rec.dropped = answer.cached, False
+            if rec.state == "preempted":
+                self._core.events.emit("task.resumed", **rec.facts())
             rec.placed, rec.state = True, "running"
             if not self._steps:
                 rec.started = now
@@ -304,8 +305,8 @@ class Dispatcher:
             rec.end(now, error=ModelUnavailable(message, model=self._model))
         return False
 
-    def commit(self, plan: Plan, results: Iterable[Result], now: float) -> None:
-        """Take in what a step produced: deliver it, charge it, end what ended."""
+    def commit(self, plan: Plan, results: Iterable[Result], now: float) -> dict[int, int]:
+        """Take in what a step produced: deliver it, charge it, end what ended.  Return the tokens by task."""
         prefill = dict(plan.prefill)
         missing = prefill | dict(plan.decode)
         charges: list[tuple[int, int, int]] = []
@@ -331,6 +332,7 @@ class Dispatcher:
                 self.tasks[id].end(now, error=ExecutorCrashed(message, model=self._model))
         for id, computed, made in charges:
             self._tell(self._scheduler.charged, id, computed, made)
+        return {id: made for id, _, made in charges if made}
 
     def _deliver(self, rec: TaskRecord, result: Result, now: float) -> None:
         """Pass a result on, and note whether its reader is behind now."""

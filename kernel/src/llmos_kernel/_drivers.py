@@ -244,12 +244,13 @@ class StepDriver(ExecutorDriver):
             finally:
                 with self._cutting, self.core.lock:
                     self._stepping = set()
-            dispatcher.commit(plan, results, clock.now())
+            made = dispatcher.commit(plan, results, clock.now())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             dispatcher.crash(rows, error, clock.now())
+            made = {}
         if self.core.events.enabled:
-            prompt = sum(count for _, count in plan.prefill)
-            self.core.events.emit("step", model=self.model, rows=len(rows), prompt=prompt, seconds=clock.now() - begun)
+            prompt, seconds = sum(count for _, count in plan.prefill), clock.now() - begun
+            self.core.events.emit("step", model=self.model, rows=len(rows), prompt=prompt, seconds=seconds, tokens=made)
 
     @staticmethod
     def _ask(answers: dict[int, object], id: int, ask: Callable[..., object], *arguments: object) -> None:
@@ -293,17 +294,12 @@ class RunDriver(ExecutorDriver):
 
     async def _execute(self, plan: Plan) -> None:
         self.dispatcher.begin(plan, {id: Admitted() for id in plan.admit}, self.core.clock.now())
-        for id in plan.admit:
-            rec = self.dispatcher.tasks[id]
-            if not rec.ended:
-                self._start(rec)
-
-    def _start(self, rec: TaskRecord) -> None:
-        if self._coroutine:
-            self._await(rec, self.executor.run)
-        else:
-            self._rows[rec.id] = lambda: None
-            self._runners.submit(lambda: self._in_thread(rec))
+        for rec in [self.dispatcher.tasks[id] for id in plan.admit]:
+            if not rec.ended and self._coroutine:
+                self._await(rec, self.executor.run)
+            elif not rec.ended:
+                self._rows[rec.id] = lambda: None
+                self._runners.submit(functools.partial(self._in_thread, rec))
 
     def _in_thread(self, rec: TaskRecord) -> None:
         running_task.set(rec)  # until the thread's next task

@@ -39,8 +39,7 @@ class Events:
 
     def start(self, observers: Iterable[Observer], on_failure: OnFailure) -> None:
         """Tell *observers* of everything from now on; *on_failure* hears of each that raised and is told no more."""
-        told = list(observers)
-        if told:
+        if told := list(observers):
             self._queue = SimpleQueue()
             self.enabled = True
             self._thread = self._driver.start("llmos-observers", self._run(self._queue, told, on_failure))

@@ -59,9 +59,8 @@ class Entry:
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.generation = 0
+        self.generation = self.rights = 0
         self.resource: Any = None
-        self.rights = 0
         self.seat: Seat | None = None
         """The owner; None while the handle travels in a message."""
         self.parent: Entry | None = None
@@ -90,8 +89,7 @@ class Table:
             self._entries.append(entry)
         entry.resource, entry.rights, entry.seat, entry.parent = resource, int(rights), seat, parent
         if parent is not None:
-            if parent.children is None:
-                parent.children = set()
+            parent.children = parent.children or set()
             parent.children.add(entry)
         resource.gained(rights)
         self._tell("opened", entry)
@@ -146,13 +144,12 @@ class Table:
         for one in doomed:  # grows while it is walked: children after their parents
             doomed.extend(one.children or ())
         for one in doomed:
-            rights = one.rights
             self._tell("closed", one)
+            resource.lost(one.rights)
             one.generation += 1
             one.resource = one.seat = one.parent = one.children = None
             one.rights = 0
             self._free.append(one)
-            resource.lost(rights)
         if root:
             resource.disposed()
 
@@ -263,8 +260,7 @@ class MemoryHandle(Handle):
         Pass it on as any descriptor (`socket.send_fds`, ``pass_fds``) and close it; `mmap` maps it.  Needs READ.
         """
         with self._seat.core.lock:
-            descriptor: int = self._seat.core.table.check(self._seat, self, Right.READ).resource.region.descriptor()
-        return descriptor
+            return int(self._seat.core.table.check(self._seat, self, Right.READ).resource.region.descriptor())
 
 
 def handle_of(seat: Seat, entry: Entry) -> Handle:

@@ -13,8 +13,6 @@ def log(level: str, event: str, /, **fields: Any) -> None:  # noqa: ANN401 - fie
     """
     import structlog  # noqa: PLC0415 - see above
 
-    if structlog.is_configured():
-        logger = structlog.get_logger("llmos")
-    else:
-        logger = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
+    stderr = structlog.PrintLogger(sys.stderr)
+    logger = structlog.get_logger("llmos") if structlog.is_configured() else structlog.wrap_logger(stderr)
     getattr(logger, level)(event, **fields)

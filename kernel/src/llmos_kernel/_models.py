@@ -137,9 +137,8 @@ class Served:
 
     def _drive(self, executor: object, name: str, scheduler: Scheduler) -> ExecutorDriver:
         """Start the dispatcher of *executor*."""
-        driver: ExecutorDriver
         if isinstance(executor, StepExecutor):
-            driver = StepDriver(self._core, self.name, executor, name, scheduler)
+            driver: ExecutorDriver = StepDriver(self._core, self.name, executor, name, scheduler)
         elif isinstance(executor, RunExecutor):
             driver = RunDriver(self._core, self.name, executor, name, scheduler)
         else:

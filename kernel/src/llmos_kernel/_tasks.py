@@ -142,11 +142,10 @@ class TaskRecord(Resource):
         if self.ended:
             return False
         usage, text = self.usage(now), "".join(self.texts or ())
-        event: Done | Failed
         if error is None:
             self.state = "done"
             tokens, logprobs = tuple(self.tokens or ()), tuple(self.logprobs or ())
-            event = Done(self.id, text, tokens, logprobs, value, finish, usage)
+            event: Done | Failed = Done(self.id, text, tokens, logprobs, value, finish, usage)
         else:
             self.state = "cancelled" if isinstance(error, Cancelled) else "failed"
             event = Failed(self.id, error, text, usage)
@@ -156,7 +155,7 @@ class TaskRecord(Resource):
         port.readers.wake_all()
         port.room.wake_all()
         self.texts = self.tokens = self.logprobs = self.filters = None
-        self.seat.core.ended(self, now, error)
+        self.seat.core.ended(self, now, error, finish)
         return True
 
     def lost(self, rights: int) -> None:

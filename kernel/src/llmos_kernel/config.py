@@ -30,8 +30,7 @@ def _unique(instance: object, attribute: attrs.Attribute[Any], value: tuple[Mode
         check_type("models", spec, ModelSpec, "a list of model specifications")
     seen = [spec.name for spec in value]
     if twice := [name for name in seen if seen.count(name) > 1]:
-        message = f"models names {twice[0]!r} twice"
-        raise ConfigError(message, field="models", value=twice[0], expected="each name once")
+        raise ConfigError(f"models names {twice[0]!r} twice", field="models", value=twice[0], expected="each name once")
 
 
 @attrs.frozen(kw_only=True)

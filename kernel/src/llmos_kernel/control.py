@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 
 from llmos_kernel._ports import PortResource
-from llmos_kernel.api import MAX_COUNT, Message, Principal, number, of_type, text
+from llmos_kernel.api import MAX_COUNT, Message, Principal, number, of_type, string, text
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import Cancelled, InvalidArgument, KernelError, ModelUnavailable, NotFound, PluginFailed
 
@@ -220,13 +220,30 @@ class Stats(Request):
 
     def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
         """Count."""
-        limits = core.ledger.limits
+        used, ports = core.ledger.used, sum(seat.account.ports for seat in core.seats.values())
         return {
-            "state": core.state, "processes": len(core.seats), "handles": len(core.table),
+            "state": core.state, "processes": len(core.seats), "handles": len(core.table), "ports": ports,
             "tasks": dict(Counter(rec.state for rec in core.tasks.values())),
-            "devices": {name: {"used": used, "limit": limits[name]} for name, used in core.ledger.used.items()},
+            "devices": {name: {"used": used[name], "limit": limit} for name, limit in core.ledger.limits.items()},
             "events_dropped": core.events.dropped,
         }  # fmt: skip
+
+
+@attrs.frozen
+class Metrics(Request):
+    """What an observer measured, as (content type, bytes); None if no observer has an ``llmos_metrics``."""
+
+    accept: str = attrs.field(default="", validator=string)
+    """The formats that the asker takes, as HTTP's Accept header says it."""
+    locked = False
+
+    def answer(self, core: Core, who: Principal) -> Any:  # noqa: ANN401
+        """Ask the observer.  A tenant hears of its own tasks; with the scope ``operator``, of everybody's."""
+        models = [InspectModel(one.name).answer(core, who) for one in list(core.models.served.values()) if one.driver]
+        with core.lock:
+            tasks = Counter((rec.served.name, rec.seat.principal.tenant, rec.state) for rec in core.tasks.values())
+            facts = {"stats": Stats().answer(core, who), "models": models, "tasks": tasks}
+        return core.plugins.metrics(self.accept, facts | {"tenant": None if "operator" in who.scopes else who.tenant})
 
 
 _REQUESTS = frozenset(kind for kind in vars().values() if isinstance(kind, type) and issubclass(kind, Request))

@@ -73,8 +73,7 @@ class InvalidArgument(CallerError, ValueError):
     @classmethod
     def of(cls, field: str, value: object, expected: str) -> Self:
         """Return the error for a *value* of *field* that is not what is *expected*."""
-        message = f"{field} must be {expected}, not {shown(value)}"
-        return cls(message, field=field, value=value, expected=expected)
+        return cls(f"{field} must be {expected}, not {shown(value)}", field=field, value=value, expected=expected)
 
 
 class ConfigError(InvalidArgument):

@@ -55,7 +55,20 @@ def llmos_exporter(config: Mapping[str, Any]) -> Exporter:  # type: ignore[empty
 
 @hookspec
 def llmos_event(event: Event) -> None:
-    """``llmos.observer``: something happened.  On the observers' thread; an exception switches the observer off."""
+    """``llmos.observer``: something happened.  On the observers' thread; an exception switches the observer off.
+
+    The plugin may be a class: each kernel that is told to use it then makes one, from the plugin's options.
+    """
+
+
+@hookspec(firstresult=True)
+def llmos_metrics(accept: str, facts: Mapping[str, Any]) -> tuple[str, bytes]:  # type: ignore[empty-body]
+    """``llmos.observer``, if it measures: return a content type that *accept* takes, and the measurements in it.
+
+    Any thread, concurrently with ``llmos_event``.  *facts* is what the kernel counts itself: ``stats`` and ``models``
+    as the control port answers `Stats` and, for each loaded model, `InspectModel`; ``tasks`` by (model, tenant,
+    state); and ``tenant``, of whom the asker may hear, or None for everybody.
+    """
 
 
 @hookspec
@@ -69,4 +82,4 @@ def llmos_models() -> Iterable[ModelSpec]:  # type: ignore[empty-body]
 
 
 HOOKS = {kind: f"llmos_{kind}" for kind in API} | {"observer": "llmos_event", "model": "llmos_models"}
-"""Hook name by plugin kind."""
+"""Hook name by plugin kind.  An observer may also have ``llmos_metrics``."""

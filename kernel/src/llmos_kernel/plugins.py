@@ -128,6 +128,10 @@ class Plugins:
                 self._change(entry, state="active")
         return tuple(found)
 
+    def metrics(self, accept: str, facts: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a content type and bytes, or None
+        """Return what the first of the observers that measure says."""
+        return self._manager.hook.llmos_metrics(accept=accept, facts=facts)
+
     def models(self) -> tuple[ModelSpec, ...]:
         """Return the models that plugins bring.  A plugin whose list is wrong is logged and left out, all of it."""
         listed: dict[str, list[tuple[_Entry, ModelSpec]]] = {}
@@ -253,6 +257,8 @@ class Plugins:
             if entry.hook is None:
                 try:
                     plugin = loader.import_plugin(record) if entry.given is None else entry.given
+                    if record.kind == "observer" and isinstance(plugin, type):
+                        plugin = plugin(self._config.options.get(record.key, {}))
                     with self._lock:
                         entry.hook = self._register(record, plugin)
                 except PluginError as error:
@@ -270,8 +276,7 @@ class Plugins:
         if type(api) is not int or api != wanted:
             why = f"it is made for version {api!r} of the {record.kind} contract, and this kernel has version {wanted}"
             raise record.failure(f"{why}; install a version made for it", "incompatible")
-        hooks = {hook for name in dir(plugin) if (hook := self._hook_of(record, plugin, name))}
-        if HOOKS[record.kind] not in hooks:
+        if HOOKS[record.kind] not in {self._hook_of(record, plugin, name) for name in dir(plugin)}:
             raise record.failure(f"it has no {HOOKS[record.kind]}; {report(record)}")
         known = self._manager.get_name(plugin)
         if known is not None and record.distribution:
@@ -291,7 +296,7 @@ class Plugins:
         if options is None and not (name.startswith("llmos_") and inspect.isroutine(getattr(plugin, name))):
             return ""
         hook = (options and options.get("specname")) or name
-        if hook not in HOOKS.values():
+        if hook not in (*HOOKS.values(), "llmos_metrics"):
             raise record.failure(f"{hook} is no hook{nearest(hook, HOOKS.values())}; {report(record)}")
         if options is None:
             raise record.failure(f"{hook} is not marked with @hookimpl; {report(record)}")

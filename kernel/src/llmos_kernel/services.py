@@ -141,7 +141,7 @@ class Event:
     """Something happened in the kernel."""
 
     name: str
-    """``task.accepted``, ``task.running``, ``task.done``, ``handle.opened``, ``plugin.active``, ``step``, ..."""
+    """``task.accepted``, ``task.preempted``, ``task.done``, ``handle.opened``, ``plugin.active``, ``step``, ..."""
     at: float
     """The kernel's clock."""
     fields: Mapping[str, Any]
