@@ -20,7 +20,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, recipe in recipes.items():
         export_folder(write_encoder_checkpoint(root / f"{name}-checkpoint", recipe), root / name, ExportOptions())
     (root / "records.jsonl").write_text('{"id": 1, "text": " one  two "}\n', "utf-8")
+    (root / "pages").mkdir()
+    (root / "pages" / "fox.html").write_text("<h1>The fox</h1><p>It is <b>quick</b>.</p>", "utf-8")
     return {
+        "pages": root / "pages",
         "records.jsonl": root / "records.jsonl",
         "checkpoint": ROOT / "plugins" / "tiny" / "train" / "checkpoint",
         "genai-model": ROOT / "plugins" / "onnx" / "tests" / "data" / "genai" / "int4",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
+import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.documents import Block, blocks, documents
-from tests.workspace import ROOT, llmos, python
+from tests.workspace import ROOT, llmos, python, run
 
 SINGLE = [path for path in documents() if path.parent in {ROOT, ROOT / "docs"} or (ROOT / "docs") not in path.parents]
 SCRIPTS = [block for path in SINGLE for block in blocks(path, "python")]
@@ -41,6 +45,20 @@ def test_console(block: Block, tmp_path: Path, folders: dict[str, Path]) -> None
             done = llmos(*shlex.split(arguments), cwd=tmp_path)
 
             assert done.returncode == 0, f"{line}: {done.stderr}"
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_not_run_can_be_read(path: Path, tmp_path: Path) -> None:
+    """TOML and JSON that a document shows are TOML and JSON, and a shell understands its commands."""
+    for block in blocks(path, "toml"):
+        tomllib.loads(block.text)
+    for block in blocks(path, "json"):
+        for value in re.split(r"\n(?=\{)", block.text):  # one, or a line for each
+            json.loads(value)
+    shell = shutil.which("sh") or pytest.skip("no POSIX shell")
+    commands = "\n".join(block.text for block in blocks(path, "sh"))
+
+    assert "" == run(shell, "-n", "-c", commands, cwd=tmp_path).stderr
 
 
 def test_ten_lines() -> None:
