@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import re
 import shlex
 import sys
 import tomllib
@@ -130,6 +131,25 @@ def test_translation(page: Path) -> None:
     original = ROOT / "docs" / page.relative_to(ROOT / "docs" / "zh")
 
     assert [same(block) for block in blocks(original, *SHOWN)] == [same(block) for block in blocks(page, *SHOWN)]
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: str(page.relative_to(ROOT / "docs")))
+def test_translation_is_whole(page: Path) -> None:
+    """A translated page has as many headings, tables' rows, items and paragraphs as the page it translates."""
+    original = ROOT / "docs" / page.relative_to(ROOT / "docs" / "zh")
+
+    assert shape(original) == shape(page)
+
+
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r"#+ |\||- |\d+\. |`$")
+
+
+def shape(page: Path) -> list[tuple[str, int]]:
+    """Return the parts of *page* in order: the mark of a heading, table, list or block, or none; lines with that mark."""
+    parts = re.split(r"\n{2,}", FENCE.sub("`", page.read_text("utf-8")).strip())
+    marks = [(found[0] if (found := MARK.match(part)) else "", part) for part in parts]
+    return [(mark, sum(line.startswith(mark) for line in part.splitlines()) if mark else 1) for mark, part in marks]
 
 
 def test_tutorials_are_translated() -> None:
