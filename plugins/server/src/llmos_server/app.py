@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from llmos import KeyRing
 from llmos_kernel.errors import KernelBug, KernelError
-from llmos_server import admin, operation, web
+from llmos_server import admin, metrics, operation, web
 from llmos_server._version import __version__
 from llmos_server.bodies import Body
 from llmos_server.console import Console
@@ -28,6 +28,7 @@ from llmos_server.state import Connect, State
 
 ROUTERS = (
     operation.router,
+    metrics.router,
     catalogue.router,
     completions.router,
     ollama_catalogue.router,
