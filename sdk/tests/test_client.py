@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
+from typing import Any
 
 import pytest
 
 from llmos import Client, Model, Text, call
 from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
-from llmos_kernel import Action, Decision, Kernel, KernelConfig, Policy, control
+from llmos_kernel import Action, Credentials, Decision, Kernel, KernelConfig, Policy, control
 from llmos_kernel.errors import (
-    Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelError, NotFound, PluginMissing, TaskFailed,
+    Cancelled, DeadlineExceeded, HandleRevoked, InvalidArgument, KernelError, NotFound, PluginMissing, PortBroken,
+    TaskFailed,
 )  # fmt: skip
 
 
@@ -311,10 +314,35 @@ def test_call_is_send_and_receive(client: Client) -> None:
         call(seat, seat.control, control.InspectTask(10**6))
 
 
-def test_an_address_needs_the_server_package() -> None:
-    """A remote client is not pretended."""
-    with pytest.raises(PluginMissing, match="llmos-server"):
-        Client("http://localhost:1", token="secret")
+def test_an_address_where_nobody_answers() -> None:
+    """Is told at once."""
+    with pytest.raises(PortBroken, match=r"http://127\.0\.0\.1:1"):
+        Client("http://127.0.0.1:1", token="secret")
+
+
+@pytest.mark.parametrize(
+    "address", ["", "localhost:1", "ftp://a", "http://", "http://a:b", "http://u:p@a", "unix:a", 7]
+)
+def test_addresses_that_are_none(address: Any) -> None:
+    """Are named, and what would be right."""
+    with pytest.raises(InvalidArgument, match="http://host:port") as caught:
+        Client(address)
+
+    assert "address" == caught.value.fields["field"]
+
+
+def test_an_address_is_enough(kernel: Kernel) -> None:
+    """What is for a kernel in this process cannot be given besides."""
+    for given in ({"kernel": kernel}, {"config": KernelConfig()}, {"plugins": [1]}, {"credentials": Credentials()}):
+        with pytest.raises(InvalidArgument, match=next(iter(given))):
+            Client("http://127.0.0.1:1", **given)
+
+
+def test_an_address_needs_more_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them that is an error with what to install."""
+    monkeypatch.setitem(sys.modules, "llmos._remote", None)
+    with pytest.raises(PluginMissing, match=r"llmos-sdk\[remote\]"):
+        Client("http://127.0.0.1:1")
 
 
 def test_a_token_needs_an_address() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import openai
 import uvicorn
+from fastapi import FastAPI
 
 from llmos import AsyncClient, KeyRing
 from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
@@ -27,8 +28,8 @@ PATIENCE = 20.0
 class Site:
     """A running server, its kernel and its echo model."""
 
-    def __init__(self, url: str, kernel: Kernel, echo: EchoBackend, server: uvicorn.Server) -> None:
-        self.url, self.kernel, self.echo, self.server = url, kernel, echo, server
+    def __init__(self, url: str, kernel: Kernel, echo: EchoBackend, server: uvicorn.Server, app: FastAPI) -> None:
+        self.url, self.kernel, self.echo, self.server, self.app = url, kernel, echo, server, app
         self.http = httpx.Client(base_url=url, timeout=PATIENCE)
         self.openai = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
 
@@ -51,32 +52,45 @@ def serving(
     specs = (echo_spec("echo", aliases=("parrot",), context=64), echo_spec("toy"))
     settings = KernelConfig(**{"models": specs, "timeout": PATIENCE, **(config or {})})
     console = Console()
-    with Kernel(settings, plugins=(backend, FirstComePlugin(), console, *plugins)) as kernel:
-        chosen = ServerOptions(**{"port": 0, "drain": 1.0, **options})
-        ready: list[Site] = []
-        up = threading.Event()
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with (
+        Kernel(settings, plugins=(backend, FirstComePlugin(), console, *plugins)) as kernel,
+        serving_kernel(kernel, backend, ring, console, **options) as site,
+    ):
+        yield site
 
-            async def serve() -> None:
-                app = build(lambda who: AsyncClient(kernel=kernel, credentials=who), chosen, ring, console)
-                server = make_server(app, chosen)
-                console.leaving = lambda: server.should_exit
-                ready.append(Site(url, kernel, backend, server))
-                up.set()
-                await server.serve([listening])
-                await close(app)
 
-            thread = threading.Thread(target=lambda: asyncio.run(serve()))
-            thread.start()
-            up.wait(PATIENCE)
-            site = ready[0]
-            try:
-                yield site
-            finally:
-                backend.gate.open()
-                site.http.close()
-                site.openai.close()
-                site.server.should_exit = True
-                thread.join(PATIENCE)
-                assert not thread.is_alive()
+@contextmanager
+def serving_kernel(
+    kernel: Kernel, backend: EchoBackend, ring: KeyRing | None = None, console: Console | None = None, **options: Any
+) -> Iterator[Site]:
+    """Serve a kernel that runs while the block runs; the server is gone afterwards."""
+    chosen, console = ServerOptions(**{"port": 0, "drain": 1.0, **options}), console or Console()
+    ready: list[Site] = []
+    up = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        # Python sets this for sockets that were made with their protocol's number, as uvicorn's own are.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+        async def serve() -> None:
+            app = build(lambda who: AsyncClient(kernel=kernel, credentials=who), chosen, ring, console)
+            server = make_server(app, chosen)
+            console.leaving = lambda: server.should_exit
+            ready.append(Site(url, kernel, backend, server, app))
+            up.set()
+            await server.serve([listening])
+            await close(app)
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread.start()
+        up.wait(PATIENCE)
+        site = ready[0]
+        try:
+            yield site
+        finally:
+            backend.gate.open()
+            site.http.close()
+            site.openai.close()
+            site.server.should_exit = True
+            thread.join(PATIENCE)
+            assert not thread.is_alive()

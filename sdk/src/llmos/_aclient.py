@@ -41,7 +41,7 @@ class AsyncClient:
     ) -> None:  # fmt: skip
         self._lease = lease_kernel(address, kernel, config, plugins, token, supervisor)
         try:
-            self._process = self._lease.kernel.attach(credentials or Credentials())
+            self._process = self._lease.kernel.attach(credentials)
         except BaseException:
             self._lease.release()
             raise
@@ -57,6 +57,11 @@ class AsyncClient:
     def process(self) -> AsyncProcess:
         """The seat itself, for the four system calls."""
         return self._runner.process
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which a call without a timeout gives up, as the kernel was told."""
+        return self._lease.timeout
 
     async def close(self) -> None:
         """Cancel what runs, give everything back, and let go of the kernel.  Closing twice is not an error."""

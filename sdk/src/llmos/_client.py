@@ -47,7 +47,8 @@ class Client:
     ) -> None:  # fmt: skip
         self._lease = lease_kernel(address, kernel, config, plugins, token, supervisor)
         try:
-            self._process = self._lease.kernel.attach(credentials or Credentials())
+            self._process = self._lease.kernel.attach(credentials)
+            _ = self._process.principal  # of a kernel elsewhere: waits until it has answered
         except BaseException:
             self._lease.release()
             raise
@@ -63,6 +64,11 @@ class Client:
     def process(self) -> Process:
         """The seat itself, for the four system calls."""
         return self._runner.process
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which a call without a timeout gives up, as the kernel was told."""
+        return self._lease.timeout
 
     def close(self) -> None:
         """Cancel what runs, give everything back, and let go of the kernel.  Closing twice is not an error."""

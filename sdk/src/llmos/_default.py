@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -19,6 +19,7 @@ from llmos_kernel.errors import InvalidArgument, KernelStopped, PluginMissing
 
 if TYPE_CHECKING:
     from llmos._elastic import Fleet
+    from llmos._remote import Remote
     from llmos._settings import Settings
     from llmos._supervisor import Supervisor
     from llmos_kernel import Kernel, KernelConfig
@@ -33,18 +34,25 @@ AT_EXIT = 1.0
 class Lease:
     """A client's share of a kernel.  Releasing it twice is not an error."""
 
-    kernel: Kernel
-    owned: bool
-    """Whether the kernel is the default one, which ends with its last lease."""
+    kernel: Kernel | Remote
+    end: Callable[[], object] | None = None
+    """Gives the share back: of the default kernel, which ends with its last lease, or of one elsewhere."""
     serving: Serving = attrs.field(factory=Serving)
     fleet: Fleet | None = None
     """What is known of replicas, where they are supervised."""
 
     def release(self) -> None:
         """Give the share back; the last one stops the default kernel."""
-        if self.owned:
-            self.owned = False
-            _default.release()
+        end, self.end = self.end, None
+        if end is not None:
+            end()
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which a call without a timeout gives up."""
+        from llmos_kernel import Kernel  # noqa: PLC0415 - only who asks needs it
+
+        return self.kernel.config.timeout if isinstance(self.kernel, Kernel) else self.kernel.timeout
 
 
 @attrs.define(eq=False)
@@ -78,7 +86,7 @@ class _Default:
                 raise InvalidArgument(message, field="config", value="other settings", expected="the same settings")
             self.leases += 1
             fleet = None if self.supervisor is None else self.supervisor.fleet
-            return Lease(kernel, owned=True, serving=self.serving, fleet=fleet)
+            return Lease(kernel, self.release, serving=self.serving, fleet=fleet)
 
     def _start(self, config: KernelConfig | Settings | None, plugins: tuple[object, ...]) -> Kernel:
         from llmos._settings import Settings, load_settings, routed  # noqa: PLC0415 - the same
@@ -158,11 +166,13 @@ def lease_kernel(
     token: str | None = None,
     supervisor: Supervisor | None = None,
 ) -> Lease:
-    """Return a lease of *kernel*, or of the default kernel; an *address* needs the server's package."""
+    """Return a lease of *kernel*, of the one behind the server at *address*, or of the default kernel."""
     if address is not None:
-        why = "remote clients come with the package llmos-server, which is not installed"
-        message = f"{why}; leave the address {address!r} out to use a kernel in this process"
-        raise PluginMissing(message, plugin="server", address=address)
+        for name, value in (("kernel", kernel), ("config", config), ("plugins", plugins), ("supervisor", supervisor)):
+            if value:
+                message = f"{name} is for a kernel in this process, and an address is given"
+                raise InvalidArgument(message, field=name, value="given", expected="an address alone")
+        return _lease_remote(address, token)
     if token is not None:
         message = "token is for a remote kernel, and no address is given"
         raise InvalidArgument(message, field="token", value="given", expected="an address")
@@ -176,5 +186,16 @@ def lease_kernel(
         message = "config and plugins are for the default kernel; a kernel of your own has its own"
         raise InvalidArgument(message, field="config", value="given", expected="kernel alone")
     if supervisor is None:
-        return Lease(kernel, owned=False)
-    return Lease(kernel, owned=False, serving=supervisor.serving, fleet=supervisor.fleet)
+        return Lease(kernel)
+    return Lease(kernel, serving=supervisor.serving, fleet=supervisor.fleet)
+
+
+def _lease_remote(address: str, token: str | None) -> Lease:
+    try:
+        from llmos._remote import Remote  # noqa: PLC0415 - only who names an address needs it
+    except ImportError as error:
+        why = f"clients of a server need {error.name}, which is not installed: pip install 'llmos-sdk[remote]'"
+        message = f"{why}; leave the address {address!r} out to use a kernel in this process"
+        raise PluginMissing(message, plugin="llmos-sdk[remote]", field="address") from error
+    remote = Remote(address, token)
+    return Lease(remote, remote.release)

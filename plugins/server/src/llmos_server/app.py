@@ -23,8 +23,10 @@ from llmos_server.ollama import catalogue as ollama_catalogue
 from llmos_server.ollama import talking as ollama_talking
 from llmos_server.openai import catalogue, completions
 from llmos_server.options import ServerOptions
+from llmos_server.remote import routes as remote
+from llmos_server.remote.sessions import Connect
 from llmos_server.responses import routes as responses
-from llmos_server.state import Connect, State
+from llmos_server.state import State
 
 ROUTERS = (
     operation.router,
@@ -34,6 +36,7 @@ ROUTERS = (
     ollama_catalogue.router,
     ollama_talking.router,
     responses.router,
+    remote.router,
     admin.router,
     web.router,
 )

@@ -77,6 +77,7 @@ def make_server(app: Any, options: ServerOptions) -> uvicorn.Server:  # noqa: AN
     config = uvicorn.Config(
         app, **where, lifespan="off", log_level="info", access_log=False, server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=round(options.drain), http="h11", h11_max_incomplete_event_size=2**16,
+        ws="websockets-sansio", ws_max_size=options.body, ws_per_message_deflate=False,
     )  # fmt: skip
     return uvicorn.Server(config)
 

@@ -6,6 +6,7 @@ ASGI middleware, because that alone can stop reading a body.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -39,7 +40,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a refusal."""
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await self._opened(scope, receive, send)
+            return
+        if scope["type"] != "http":  # the application's own start and end
             await self._app(scope, receive, send)
             return
         try:
@@ -59,6 +63,18 @@ class Guard:
         else:
             async with self._places:
                 await self._attended(scope, body, receive, send)
+
+    async def _opened(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the opening of a WebSocket on, or refuse it; the route may ask again whether the key is good."""
+        try:
+            self._check_origin(scope)
+            scope["llmos.key"] = await self._holder(scope)
+        except Refusal as refusal:
+            await receive()
+            await refusal.response(scope["path"])(scope, receive, send)
+            return
+        scope["llmos.holder"] = functools.partial(self._holder, scope)
+        await self._app(scope, receive, send)
 
     async def _attended(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Have the request answered, and give it up at once when the client has gone, whatever it waits for."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
-from llmos_kernel.api import MAX_SECONDS, number
+from llmos_kernel.api import MAX_SECONDS, listed, names, number
 from llmos_kernel.errors import ConfigError
 
 LOCALHOST = "localhost"
@@ -46,6 +46,12 @@ class ServerOptions:
     """Most seconds that one request takes."""
     kept: int = attrs.field(default=256, validator=number(0, 2**20))
     """Most responses that are kept for each holder of a key, for ``previous_response_id``."""
+    sessions: int = attrs.field(default=256, validator=number(0, 2**20))
+    """Most remote clients at once (`llmos.Client` with an address); more are refused with `Overloaded`."""
+    grace: float = attrs.field(default=5.0, validator=number(0, 86400, whole=False))
+    """Seconds that a remote client whose connection broke has to come back; then its tasks are cancelled."""
+    functions: tuple[str, ...] = attrs.field(default=(), converter=listed, validator=names)
+    """Functions that remote clients may call: ``module:name``, or ``module:*`` for all of a module.  None by itself."""
     drain: float = attrs.field(default=30.0, validator=number(0, 86400, whole=False))
     """Seconds that requests get to end when the server is told to stop."""
 
@@ -58,6 +64,11 @@ class ServerOptions:
     def open(self) -> bool:
         """Whether who comes without a key is let in: only where nobody but this machine can come."""
         return self.local == "open" and (bool(self.socket) or is_loopback(self.host))
+
+    def offers(self, function: object) -> bool:
+        """Return whether remote clients may call *function*, a reference ``module:name``."""
+        module, colon, _ = function.partition(":") if isinstance(function, str) else ("", "", "")
+        return bool(colon) and (function in self.functions or f"{module}:*" in self.functions)
 
     def check_keys(self, count: int) -> None:
         """Raise `ConfigError` if *count* keys are too few for where the server listens: nobody could come in."""

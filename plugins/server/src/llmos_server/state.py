@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
@@ -12,10 +11,8 @@ from llmos import AsyncClient, Key
 from llmos_kernel.api import Credentials
 from llmos_server.models import Models
 from llmos_server.options import ServerOptions
+from llmos_server.remote.sessions import Connect, Sessions
 from llmos_server.responses.kept import Kept
-
-Connect = Callable[[Credentials], AsyncClient]
-"""Attaches somebody to the kernel."""
 
 
 @attrs.frozen
@@ -35,6 +32,11 @@ class State:
     options: ServerOptions
     _seats: dict[str, Seat] = attrs.field(factory=dict, init=False)
     """By the number of the key; who needs none has an empty one."""
+    sessions: Sessions = attrs.field(init=False)
+    """Those of remote clients."""
+
+    def __attrs_post_init__(self) -> None:
+        self.sessions = Sessions(self.connect, self.options)
 
     def seat(self, key: Key | None) -> Seat:
         """Return the seat of the holder of *key*, or of who needs none."""
@@ -46,16 +48,18 @@ class State:
 
     async def leave(self, number: str) -> None:
         """Cancel what the holder of a key that was taken back still has running, and take the seat away."""
+        await self.sessions.leave(number)
         seat = self._seats.pop(number, None)
         if seat is not None:
             await seat.client.close()
 
     def holds(self, number: str) -> bool:
         """Return whether somebody sits here by the key of that number."""
-        return number in self._seats
+        return number in self._seats or self.sessions.holds(number)
 
     async def close(self) -> None:
         """Take every seat away."""
+        await self.sessions.close()
         for number in list(self._seats):
             await self.leave(number)
 
