@@ -40,6 +40,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return repository.for_site(markdown, page.file.src_uri, _GENERATED)
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Say in which language a page is: browsers choose their fonts for Chinese by it."""
+    chinese = page.file.src_uri.startswith("zh/")
+    return output.replace('<html lang="en"', '<html lang="zh-Hans"', 1) if chinese else output
+
+
 def _texts() -> Iterator[tuple[str, str]]:
     for path, uri in repository.outside().items():
         yield uri, repository.read(path)

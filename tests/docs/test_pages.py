@@ -146,7 +146,7 @@ MARK = re.compile(r"#+ |\||- |\d+\. |`$")
 
 
 def shape(page: Path) -> list[tuple[str, int]]:
-    """Return the parts of *page* in order: the mark of a heading, table, list or block, or none; lines with that mark."""
+    """Return the parts of *page* in order: the mark of a heading, table, list or block, or none; lines that have it."""
     parts = re.split(r"\n{2,}", FENCE.sub("`", page.read_text("utf-8")).strip())
     marks = [(found[0] if (found := MARK.match(part)) else "", part) for part in parts]
     return [(mark, sum(line.startswith(mark) for line in part.splitlines()) if mark else 1) for mark, part in marks]

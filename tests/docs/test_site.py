@@ -100,7 +100,6 @@ def test_plugins_lead_to_their_parts(site: Path) -> None:
     parts = {part.folder.name for part in PLUGINS if part.pyproject["project"].get("entry-points")}
 
     assert set() == {part for part in parts if f'href="../parts/{part}.html"' not in page}
-    assert "not installed" not in page
 
 
 def test_chinese_can_be_searched(site: Path) -> None:
@@ -108,6 +107,14 @@ def test_chinese_can_be_searched(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
 
     assert ["调", "度", "器", "和", "fair"] == re.split(index["config"]["separator"], "调度器和 fair")
+
+
+def test_pages_say_their_language(site: Path) -> None:
+    """Chinese pages say that they are Chinese, and the others that they are English."""
+    said = {path: "zh" in path.relative_to(site).parts for path in site.glob("*/**/*.html")}
+
+    wanted = {True: '<html lang="zh-Hans"', False: '<html lang="en"'}
+    assert [] == [path for path, chinese in said.items() if wanted[chinese] not in path.read_text("utf-8")]
 
 
 def test_generated_pages_are_in_the_navigation() -> None:
