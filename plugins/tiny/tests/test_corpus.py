@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from suites import records, suite_of
 from tiny_corpus import BOS, END, TASKS, Draw, Example, Split, held_out, is_grammatical, is_held, training
 
 TRAIN = Path(__file__).parents[1] / "train"
@@ -179,3 +181,12 @@ def test_layout_of_a_conversation() -> None:
         (f"See you.{END}", True),
     ]
     assert example.prompt().endswith(f"<|user|>Bye{END}<|assistant|>")
+
+
+@pytest.mark.parametrize("task", ["chat-zh", "repeat", "answer-en", "story-en"])
+def test_suites_are_the_test_sets(task: str) -> None:
+    """The suites that the card is measured with hold what the generator makes, record by record."""
+    lines = (TRAIN.parent / "evaluation" / f"{suite_of(task)}.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = [record for line in lines if (record := json.loads(line))["group"].startswith(f"{task} ")]
+
+    assert kept == list(records(task))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ FIELDS = {
     "license": str,
     "description": str,
 }
+
+
+SPLITS = ("combination", "phrasing")
+
+
+def results() -> dict[str, Any]:
+    """What ``llmos eval`` found, by suite."""
+    found: dict[str, Any] = json.loads((ROOT / "evaluation" / "results.json").read_text(encoding="utf-8"))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +108,31 @@ def test_card_states_the_results() -> None:
     for name, found in report["formats"]["results"].items():
         (line,) = [line for line in card.splitlines() if line.startswith(f"| {name} |")]
         assert line.endswith(f"| {found['exact']:.1f} | {found['exact'] - base:+.1f} | {found['perplexity']:.3f} |")
-    for task, splits in report["tasks"].items():
-        (line,) = [line for line in card.splitlines() if line.startswith(f"| {task} |")]
-        for split in splits.values():
-            assert f"{split['mean']:.1f} (" in line
+
+
+def test_card_states_the_evaluation() -> None:
+    """Every figure of the results that are kept stands in the model card, in its row and column, and no other does."""
+    card = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    rows = card.partition("<!-- results: begin -->")[2].partition("<!-- results: end -->")[0].strip().splitlines()[2:]
+    shown = {task: tuple(cells) for task, *cells in ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows)}
+    kept: dict[str, dict[str, str]] = {}
+    for suite, metric in (("tasks", "exact"), ("stories", "story")):
+        for group, figures in results()[suite]["groups"].items():
+            task, _, split = group.partition(" ")
+            one = figures[metric]
+            kept.setdefault(task, {})[split] = f"{one['value']:.1f} ({one['low']:.0f} to {one['high']:.0f})"
+
+    assert {task: tuple(one.get(split, "–") for split in SPLITS) for task, one in kept.items()} == shown
+
+
+def test_results_are_those_of_the_suites() -> None:
+    """The results that are kept have a mark for each record of the suites as they are, and figures of those marks."""
+    for suite, metric in (("tasks", "exact"), ("stories", "story")):
+        lines = (ROOT / "evaluation" / f"{suite}.jsonl").read_text(encoding="utf-8").splitlines()
+        sizes_of_groups = Counter(json.loads(line)["group"] for line in lines)
+        marks = results()[suite]["marks"]
+
+        assert sizes_of_groups == {group: len(found) for group, found in marks.items()}
+        for group, found in marks.items():
+            figure = results()[suite]["groups"][group][metric]
+            assert pytest.approx(100 * found.count("1") / len(found)) == figure["value"]

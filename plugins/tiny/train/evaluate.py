@@ -5,7 +5,7 @@
 
 Every task has two test sets, *combination* (unseen content, known wording) and *phrasing* (unseen wording), in three
 seeds each.  The score is exact match; for stories it is the share whose continuation is grammatical, keeps to its
-characters and comes to an end.
+characters and comes to an end.  The figures of the model card are those of ``card.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from tiny_corpus import BOS, TASKS, Example, Split, held_out, is_grammatical
 
 Continue = Callable[[list[Example], int], list[str | None]]
 LIMITS = {"story": 200, "chat": 60}
-MARK = "results"
 
 
 def score(example: Example, written: str | None) -> bool:
@@ -66,18 +65,6 @@ def evaluate(run: Continue, options: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def table(report: dict[str, Any]) -> str:
-    """Write the results as a Markdown table."""
-    lines = ["| task | unseen combinations | unseen phrasings |", "|---|---|---|"]
-    for task, splits in report["tasks"].items():
-        cells = [
-            f"{s['mean']:.1f} ({s['low']:.0f} to {s['high']:.0f})" if (s := splits.get(split.value)) else "–"
-            for split in (Split.COMBINATION, Split.PHRASING)
-        ]
-        lines.append(f"| {task} | {cells[0]} | {cells[1]} |")
-    return "\n".join(lines)
-
-
 def fill_card(card: Path, text: str, mark: str) -> None:
     """Put *text* into the model card, between the marks of that name."""
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
@@ -92,7 +79,6 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--folder", type=Path, help="measure this model folder instead, through llmos")
     parser.add_argument("--out", type=Path, help="write the scores here, as JSON")
-    parser.add_argument("--card", type=Path, help="write the table into this model card")
     parser.add_argument("--count", type=int, default=100, help="texts in a test set")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
@@ -111,8 +97,6 @@ def main() -> None:
     print(f"{time.time() - start:.0f} s")
     if options.out:
         options.out.write_text(json.dumps(report, indent=2) + "\n")
-    if options.card:
-        fill_card(options.card, table(report), MARK)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="the file of scores, to which these are added")
+    parser.add_argument("--out", type=Path, required=True, help="write the scores here, as JSON")
     parser.add_argument("--card", type=Path, required=True, help="write the table into this model card")
     parser.add_argument("--count", type=int, default=100, help="texts in a test set")
     parser.add_argument("--texts", type=int, default=10, help="texts of each test set for the perplexity")
@@ -81,8 +81,8 @@ def main() -> None:
             export_model(options.checkpoint, folder, weights=name, name="tiny")
             formats[name] = measure(folder, options)
             print(name, {key: formats[name][key] for key in ("exact", "perplexity")}, flush=True)
-    report = json.loads(options.out.read_text())
-    report["formats"] = {"count": options.count, "seeds": options.seeds, "texts": options.texts, "results": formats}
+    how = {"count": options.count, "seeds": options.seeds, "texts": options.texts}
+    report = {"formats": {**how, "results": formats}}
     options.out.write_text(json.dumps(report, indent=2) + "\n")
     fill_card(options.card, table(formats), MARK)
 

@@ -20,6 +20,7 @@ TOKENS=${TOKENS:-1903686}
     --warm-up 20 --matrix-rate 0.01 --vector-rate 0.0015
 "$PYTHON" average.py "$OUT-first" "$OUT-second" "$OUT" --share 0.75
 "$PYTHON" export.py "$OUT"
-"$PYTHON" evaluate.py "$OUT" --folder ../src/llmos_tiny/model --out results.json --card ../MODEL_CARD.md
+"$PYTHON" suites.py ../evaluation
+"$PYTHON" card.py
 "$PYTHON" formats.py "$OUT" --count 10 --out results.json --card ../MODEL_CARD.md
 "$PYTHON" export.py "$OUT"  # again: the card has its figures now
