@@ -14,6 +14,9 @@ from llmos.testing import Recorder
 from llmos_kernel import Task
 from llmos_kernel.errors import Cancelled, DeadlineExceeded, InvalidArgument, KernelError, ModelUnavailable, Overloaded
 from llmos_kernel.services import Event
+from llmos_remote.anthropic import AnthropicBackend
+from llmos_remote.backend import RemoteBackend
+from llmos_remote.gemini import GeminiBackend
 from llmos_remote.openai import OpenAIBackend
 from plugins.remote.tests.far_end import EVENTS, PATIENCE, FarEnd, Reply, events, far_end, plain, refusal
 from plugins.remote.tests.serving import client_of, spec_of
@@ -268,7 +271,10 @@ def test_bad_parameter(server: FarEnd, name: str) -> None:
     assert server.asked == []
 
 
-def test_key_is_never_told(server: FarEnd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [OpenAIBackend, AnthropicBackend, GeminiBackend])
+def test_key_is_never_told(
+    server: FarEnd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: type[RemoteBackend]
+) -> None:
     """The key is in no error, event, fact, representation or log record, whatever the far end repeats."""
     monkeypatch.setenv("MINE", CANARY)
     caplog.set_level(logging.DEBUG)
@@ -282,8 +288,8 @@ def test_key_is_never_told(server: FarEnd, monkeypatch: pytest.MonkeyPatch, capl
     told: list[object] = []
     for reply in echoes:
         server.replies.append(reply)
-        spec = spec_of(server, api_key=Secret(env="MINE"))
-        backend = OpenAIBackend({})
+        backend = kind({})
+        spec = spec_of(server, backend.name, api_key=Secret(env="MINE"))
         with client_of(backend, spec, recorder) as client:
             model = client.load_model("far")
             with pytest.raises(KernelError) as failure:
@@ -292,7 +298,7 @@ def test_key_is_never_told(server: FarEnd, monkeypatch: pytest.MonkeyPatch, capl
             told += [client.control("InspectModel", "far"), spec, backend.load(spec), vars(backend.load(spec))]
 
     assert len(server.asked) == len(echoes)
-    assert {one.headers["authorization"] for one in server.asked} == {f"Bearer {CANARY}"}
+    assert all(CANARY in repr(one.headers) for one in server.asked)
     assert CANARY not in repr(told)
     assert CANARY not in repr([_plain(event) for event in recorder.events])
     assert CANARY not in caplog.text

@@ -116,7 +116,7 @@ class RemoteExecutor(RunExecutor):
         except (KernelError, Refusal):
             raise
         except self._broken as error:
-            failure = self._far.nonsense(error)
+            failure = _ours(error) or self._far.nonsense(error)
         raise failure  # without its cause, which holds the request and with it the key
 
     def _connected(self) -> Any:  # noqa: ANN401 - each maker has a client of its own
@@ -136,6 +136,16 @@ class RemoteExecutor(RunExecutor):
             return Result(id, value=list(answered.vector))
         tokens = {"prompt": used.prompt, "cached": used.cached, "generated": used.generated}
         return Result(id, value={**answered.facts, "usage": tokens, "cost": cost}, finish=answered.finish)
+
+
+def _ours(error: BaseException) -> KernelError | Refusal | None:
+    """Return the error of the wire's that a maker's client made its own *error* of, if it did."""
+    cause: BaseException | None = error
+    for _ in range(8):
+        if cause is None or isinstance(cause, KernelError | Refusal):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 async def _keep(wire: Wire) -> None:

@@ -14,6 +14,7 @@ from llmos_kernel.api import Task, Usage
 from llmos_kernel.contracts import Backend
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
+from llmos_remote.answers import string, tokens
 from llmos_remote.backend import RemoteBackend
 from llmos_remote.dialect import Answered, Dialect, Say
 from llmos_remote.failures import FarEnd
@@ -162,17 +163,17 @@ class _Heard:
         choice = event.choices[0]
         self.finish = str(choice.finish_reason or self.finish)
         if not self._chat:
-            return _string(choice.text), _completion_logprobs(choice.logprobs)
+            return string(choice.text), _completion_logprobs(choice.logprobs)
         for call in choice.delta.tool_calls or ():
             self._called(call)
-        return _string(choice.delta.content), _chat_logprobs(choice.logprobs)
+        return string(choice.delta.content), _chat_logprobs(choice.logprobs)
 
     def _called(self, piece: Any) -> None:  # noqa: ANN401
         call = self._calls.setdefault(int(piece.index), {"id": "", "name": "", "arguments": ""})
-        call["id"] = _string(piece.id) or call["id"]
+        call["id"] = string(piece.id) or call["id"]
         if piece.function is not None:
-            call["name"] += _string(piece.function.name)
-            call["arguments"] += _string(piece.function.arguments)
+            call["name"] += string(piece.function.name)
+            call["arguments"] += string(piece.function.arguments)
 
     def answered(self) -> Answered:
         """Return the rest of the answer."""
@@ -181,24 +182,10 @@ class _Heard:
         return Answered(finish=self.finish, usage=self.usage, facts=facts)
 
 
-def _string(value: object) -> str:
-    if not isinstance(value, str | None):
-        raise TypeError(f"{type(value).__name__} where a text should be")
-    return value or ""
-
-
 def _usage(found: Any) -> Usage:  # noqa: ANN401
     details = getattr(found, "prompt_tokens_details", None)
-    prompt, cached = _tokens(found.prompt_tokens), _tokens(getattr(details, "cached_tokens", 0))
-    return Usage(prompt, min(cached, prompt), _tokens(getattr(found, "completion_tokens", 0)))
-
-
-def _tokens(value: object) -> int:
-    if value is None:
-        return 0
-    if not isinstance(value, int) or not 0 <= value <= 2**40:
-        raise ValueError(f"{value!r:.40} tokens")
-    return value
+    prompt, cached = tokens(found.prompt_tokens), tokens(getattr(details, "cached_tokens", 0))
+    return Usage(prompt, min(cached, prompt), tokens(getattr(found, "completion_tokens", 0)))
 
 
 def _chat_logprobs(found: Any) -> tuple[Any, ...]:  # noqa: ANN401
@@ -207,15 +194,15 @@ def _chat_logprobs(found: Any) -> tuple[Any, ...]:  # noqa: ANN401
 
 
 def _token(found: Any) -> dict[str, Any]:  # noqa: ANN401
-    facts = {"id": None, "token": _string(found.token), "logprob": float(found.logprob)}
+    facts = {"id": None, "token": string(found.token), "logprob": float(found.logprob)}
     return facts | ({"bytes": list(found.bytes)} if getattr(found, "bytes", None) is not None else {})
 
 
 def _completion_logprobs(found: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    tokens, tops = getattr(found, "tokens", None) or (), getattr(found, "top_logprobs", None) or ()
-    tops = [*tops, *({} for _ in tokens[len(tops) :])]
+    pieces, tops = getattr(found, "tokens", None) or (), getattr(found, "top_logprobs", None) or ()
+    tops = [*tops, *({} for _ in pieces[len(tops) :])]
     return tuple(
-        {"id": None, "token": _string(token), "logprob": float(logprob),
+        {"id": None, "token": string(token), "logprob": float(logprob),
          "top": [{"id": None, "token": one, "logprob": float(value)} for one, value in (top or {}).items()]}
-        for token, logprob, top in zip(tokens, found.token_logprobs if tokens else (), tops, strict=True)
+        for token, logprob, top in zip(pieces, found.token_logprobs if pieces else (), tops, strict=True)
     )  # fmt: skip

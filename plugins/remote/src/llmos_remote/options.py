@@ -99,6 +99,8 @@ class Options:
     """By which of OpenAI's routes ``generate`` tasks go."""
     length: str = attrs.field(default="", validator=_choice("", "max_tokens", "max_completion_tokens"))
     """What the far end calls the most tokens of an answer; by default what OpenAI or the others do."""
+    max_tokens: int = attrs.field(default=4096, validator=number(1, 2**40))
+    """Most tokens of an answer where a task says nothing, for the protocol that wants a number: Anthropic's."""
     usage: bool = attrs.field(default=True, validator=_flag)
     """Ask OpenAI's protocol for the tokens of streamed answers; some far ends do not know the question."""
 

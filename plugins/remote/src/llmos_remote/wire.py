@@ -19,6 +19,8 @@ from llmos_remote.pace import Pace
 
 REFUSAL = 2**16
 """Most bytes that are read of a refusal."""
+KEYS = ("authorization", "x-api-key", "x-goog-api-key")
+"""Headers in which a maker's client sends the key, or something in its place where there is none."""
 TYPES = ("application/json", "text/event-stream")
 
 
@@ -71,7 +73,7 @@ class Wire(httpx2.AsyncClient):
         inside = url.path == place.path or url.path.startswith(f"{place.path}/")
         if (url.scheme, url.host, port) != (place.scheme, place.host, place.port) or not inside:
             raise Refusal(self._far.unavailable("is the only one that is asked, and its client asked another"))
-        for name in (*self._ambient, *(() if self._far.key else ("authorization",))):
+        for name in (*self._ambient, *(() if self._far.key else KEYS)):
             request.headers.pop(name, None)
 
     def _check_answer(self, response: httpx2.Response) -> None:
