@@ -23,8 +23,6 @@ export const STRINGS = {
   "close": ["Close", "关闭"],
   "loading": ["Loading …", "正在加载……"],
   "all": ["All", "全部"],
-  "yes": ["Yes", "是"],
-  "no": ["No", "否"],
   // --- the key
   "key.title": ["This server asks for a key", "此服务器需要密钥"],
   "key.wrong": ["The key was not taken: it is wrong, expired or revoked.", "密钥未被接受：可能有误、已过期或已被撤销。"],

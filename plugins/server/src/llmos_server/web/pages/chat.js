@@ -122,6 +122,7 @@ export class Chat {
     const busy = Boolean(this.abort);
     const label = t(busy ? "chat.stop" : this.chat.mode === "text" ? "chat.continue" : "chat.send");
     this.button.classList.toggle("stop", busy);
+    this.button.setAttribute("aria-label", label); // a phone shows no word
     this.button.replaceChildren(icon(busy ? "stop" : "send"), h("span", {}, label));
   }
 
