@@ -42,8 +42,9 @@ def pages() -> Mapping[str, Callable[[], str]]:
     """Return what makes each page, by its place in the site."""
     return {
         "reference/sdk.md": sdk, "reference/kernel.md": kernel, "reference/testing.md": testing,
-        "reference/hooks.md": hooks, "reference/errors.md": errors, "reference/settings.md": settings,
-        "reference/cli.md": commands, "reference/task-file.md": task_file, "reference/plugins.md": plugins,
+        "reference/hooks.md": hooks, "reference/control.md": control, "reference/errors.md": errors,
+        "reference/settings.md": settings, "reference/cli.md": commands, "reference/task-file.md": task_file,
+        "reference/plugins.md": plugins,
     }  # fmt: skip
 
 
@@ -141,6 +142,40 @@ def _signature(hook: Callable[..., Any]) -> str:
 def _returned(hook: Callable[..., Any]) -> str:
     annotation = str(inspect.signature(hook).return_annotation)
     return annotation.strip("'")
+
+
+def control() -> str:
+    """Return the page of the messages to the control port."""
+    module = import_module("llmos_kernel.control")
+    said = re.sub(r"  +", " ", inspect.cleandoc(module.__doc__ or "").replace("``", "`"))
+    kinds = [
+        kind
+        for name, kind in vars(module).items()
+        if attrs.has(kind) and kind.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    rows = [f"| `{kind.__name__}({_arguments(kind)})` | {_sentence(inspect.getdoc(kind))} |" for kind in kinds]
+    return f"""# Control messages
+
+{said}
+
+```python
+import llmos
+
+with llmos.Client() as client:
+    print(client.control("InspectModel", "tiny")["state"])  # unloaded
+    client.control("LoadModel", "tiny")
+```
+
+| message | |
+|---|---|
+{chr(10).join(rows)}
+"""
+
+
+def _arguments(kind: type[Any]) -> str:
+    """Return the names of what a record is made of, with their defaults."""
+    parameters = inspect.signature(kind).parameters.values()
+    return ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in parameters)
 
 
 # --- settings --------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ import pytest
 from docs.generator.reference import pages
 from llmos import _settings
 from llmos.cli import COMMANDS, cli
-from llmos_kernel import KernelConfig, errors, hookspecs
+from llmos_kernel import KernelConfig, control, errors, hookspecs
 from llmos_kernel.errors import KernelError
-from tests.workspace import PLUGINS, ROOT, run
+from tests.workspace import PLUGINS, ROOT, python, run
 
 EXTERNAL = re.compile(r"<(?:link[^>]*rel=\"?stylesheet[^>]*href|script[^>]*src|img[^>]*src)=\"?(https?:)?//")
 
@@ -67,6 +67,18 @@ def test_errors(site: Path) -> None:
     page = (site / "reference" / "errors.html").read_text("utf-8")
 
     assert [] == [name for name in kinds if f'id="llmos_kernel.errors.{name}"' not in page]
+
+
+def test_control_messages(site: Path) -> None:
+    """Each message has a row with its arguments, and the example of the page runs."""
+    found = [name for name, kind in vars(control).items() if attrs.has(kind) and issubclass(kind, control.Request)]
+    page = text_of(site, "reference/control.html")
+    example = pages()["reference/control.md"]().partition("```python\n")[2].partition("```")[0]
+    done = python(example, cwd=site)
+
+    assert [] == [name for name in found if not name.startswith("_") and f"{name}(" not in page]
+    assert "InspectTask(id)" in page
+    assert (0, "unloaded\n") == (done.returncode, done.stdout), done.stderr
 
 
 def test_settings(site: Path) -> None:
