@@ -1,4 +1,4 @@
-"""Watching llmos: measurements for Prometheus."""
+"""Watching llmos: measurements for Prometheus, spans for OpenTelemetry, a log in JSON."""
 
 from llmos_observability._version import __version__
 
