@@ -94,7 +94,8 @@ def errors() -> str:
     """Return the page of the errors: the tree, then each class."""
     from llmos_kernel import errors as module  # noqa: PLC0415 - the name is this function's here
 
-    tree = inspect.cleandoc(module.__doc__ or "")
+    said = inspect.cleandoc(module.__doc__ or "").splitlines()
+    tree = "\n".join(line.replace("``", "") if line.startswith("    ") else line for line in said)  # is code already
     kinds = {name: kind for name, kind in vars(module).items() if inspect.isclass(kind)}
     found = [name for name, kind in kinds.items() if kind.__module__ == module.__name__]
     return f"# Errors\n\n{tree}\n\n{_api('llmos_kernel.errors', *found)}"
