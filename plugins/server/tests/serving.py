@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -59,18 +60,31 @@ def serving(
         yield site
 
 
+def _listening(path: Path | None) -> socket.socket:
+    if path is not None:
+        found = socket.socket(socket.AF_UNIX)
+        found.bind(str(path))
+        return found
+    found = socket.create_server(("127.0.0.1", 0))
+    # Python sets this for sockets that were made with their protocol's number, as uvicorn's own are.
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return found
+
+
 @contextmanager
 def serving_kernel(
-    kernel: Kernel, backend: EchoBackend, ring: KeyRing | None = None, console: Console | None = None, **options: Any
-) -> Iterator[Site]:
-    """Serve a kernel that runs while the block runs; the server is gone afterwards."""
+    kernel: Kernel, backend: EchoBackend, ring: KeyRing | None = None, console: Console | None = None,
+    path: Path | None = None, **options: Any,
+) -> Iterator[Site]:  # fmt: skip
+    """Serve a kernel that runs while the block runs, at the Unix socket *path* if one is given.
+
+    The server is gone afterwards.
+    """
     chosen, console = ServerOptions(**{"port": 0, "drain": 1.0, **options}), console or Console()
     ready: list[Site] = []
     up = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        # Python sets this for sockets that were made with their protocol's number, as uvicorn's own are.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with _listening(path) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}" if path is None else f"unix:{path}"
 
         async def serve() -> None:
             app = build(lambda who: AsyncClient(kernel=kernel, credentials=who), chosen, ring, console)

@@ -38,6 +38,10 @@ class Client:
     with its last.  *kernel* uses one that the caller started and will stop.  *config*, a `KernelConfig` or all of the
     `Settings`, and *plugins* are those of the default kernel; they must be the same for all who share it.  *supervisor*
     is the one that watches *kernel*, if one does.  Closing the client cancels its tasks.
+
+    With an *address* the kernel is that of a server: ``http://host:port``, ``https://host:port`` or ``unix:/path``, and
+    *token* is a key of it.  A connection that breaks is made again while the server keeps the client's seat; then each
+    call raises `PortBroken`.  Functions travel as their names and shared memory not at all.
     """
 
     def __init__(

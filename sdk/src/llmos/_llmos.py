@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 
 class LLMOS:
-    """An operating system for language models, in this process.  It takes the arguments of `Client`."""
+    """An operating system for language models, in this process or at an address.  Its arguments are those of `Client`.
+
+    At an address, functions travel as their names, and only those run that the server offers.
+    """
 
     def __init__(
-        self, *, kernel: Kernel | None = None, config: KernelConfig | Settings | None = None,
-        plugins: Iterable[object] = (),
+        self, address: str | None = None, *, kernel: Kernel | None = None,
+        config: KernelConfig | Settings | None = None, plugins: Iterable[object] = (), token: str | None = None,
     ) -> None:  # fmt: skip
-        self.client = Client(kernel=kernel, config=config, plugins=plugins)
+        self.client = Client(address, kernel=kernel, config=config, plugins=plugins, token=token)
         self._submitted: deque[TaskHandle] = deque()
 
     def __enter__(self) -> Self:

@@ -116,7 +116,7 @@ class _Calls:
         return self._link.submit(lambda: self._link.call("alloc", body, timeout), _undo)
 
     def _schedule(self, task: object, timeout: float | None) -> Future[Any]:
-        if isinstance(task, Task) and task.kind == "call":
+        if isinstance(task, Task) and task.kind == "call" and callable(task.input):
             task = attrs.evolve(task, input=wire.reference(task.input))
         body = self._packed((task,))
         return self._link.submit(lambda: self._link.call("schedule", body, timeout), _undo)

@@ -183,7 +183,7 @@ class Session:
 
     def _checked(self, task: Task) -> Task:
         """Return *task*, ending when the server says at the latest; refuse functions that are not offered."""
-        if task.kind == "call" and not self._options.offers(task.input):
+        if task.kind == "call" and task.target is None and not self._options.offers(task.input):
             message = f"the server offers no function {task.input!r:.80} to clients elsewhere"
             raise PermissionDenied(message, action="call", right="functions")
         most = self._options.seconds
