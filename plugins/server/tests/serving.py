@@ -12,14 +12,13 @@ from typing import Any
 
 import httpx
 import openai
-import uvicorn
 from fastapi import FastAPI
 
 from llmos import AsyncClient, KeyRing
 from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
 from llmos_kernel import Kernel, KernelConfig
 from llmos_server.app import build, close
-from llmos_server.command import make_server
+from llmos_server.listener import Server, make_server
 from llmos_server.console import Console
 from llmos_server.options import ServerOptions
 
@@ -29,7 +28,7 @@ PATIENCE = 20.0
 class Site:
     """A running server, its kernel and its echo model."""
 
-    def __init__(self, url: str, kernel: Kernel, echo: EchoBackend, server: uvicorn.Server, app: FastAPI) -> None:
+    def __init__(self, url: str, kernel: Kernel, echo: EchoBackend, server: Server, app: FastAPI) -> None:
         self.url, self.kernel, self.echo, self.server, self.app = url, kernel, echo, server, app
         self.http = httpx.Client(base_url=url, timeout=PATIENCE)
         self.openai = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
@@ -89,7 +88,7 @@ def serving_kernel(
         async def serve() -> None:
             app = build(lambda who: AsyncClient(kernel=kernel, credentials=who), chosen, ring, console)
             server = make_server(app, chosen)
-            console.leaving = lambda: server.should_exit
+            console.leaving = lambda: server.leaving
             ready.append(Site(url, kernel, backend, server, app))
             up.set()
             await server.serve([listening])

@@ -134,6 +134,13 @@ def test_loading_and_unloading(client: ollama.Client) -> None:
     assert "toy" not in [model.model for model in client.ps().models]
 
 
+def test_unloading_twice(site: Site) -> None:
+    """Is as good as once."""
+    body = {"model": "toy", "messages": [], "keep_alive": 0}
+
+    assert [200, 200] == [site.post("/api/chat", **body).status_code for _ in range(2)]
+
+
 def test_embeddings(client: ollama.Client) -> None:
     """A vector for each text, in both forms."""
     found = client.embed("echo", ["one two", "three"])

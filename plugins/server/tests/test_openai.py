@@ -260,6 +260,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": {"type": "xml"}}, "response_format", "'text'"),
     ({"temprature": 1}, "temprature", "did you mean temperature?"),
     ({"xyz": 1}, "xyz", "there is no such field"),
+    ({"": 1}, None, "there is no field ''"),  # type: ignore[list-item]
+    ({"a\nb": 1}, None, "there is no field 'a\\nb'"),  # type: ignore[list-item]
     ({"model": ""}, "model", "at least 1"),
 ]  # fmt: skip
 

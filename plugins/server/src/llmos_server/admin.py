@@ -22,6 +22,10 @@ from llmos_kernel.errors import KernelError
 from llmos_server import meter
 from llmos_server.bodies import Body
 from llmos_server.console import Console, Ended, timeline
+from llmos_server.document.llmos import (
+    EndedTask, ModelFacts, ModelFactsList, PluginFactsList, Statistics, TaskFacts, TaskFactsList,
+)  # fmt: skip
+from llmos_server.document.parts import streamed, told
 from llmos_server.failures import Refusal
 from llmos_server.openai.answers import event
 from llmos_server.state import seat_of
@@ -81,7 +85,9 @@ async def _ask(request: Request, message: str, *args: object) -> Any:  # noqa: A
 # --- models ------------------------------------------------------------------------------------------------------
 
 
-@router.get("/models", summary="List the models with their state, size and measured speed")
+@router.get(
+    "/models", summary="List the models with their state, size and measured speed", responses=told(ModelFactsList)
+)
 async def models(request: Request) -> Response:
     """List the models."""
     found = await _ask(request, "ListModels")
@@ -89,19 +95,21 @@ async def models(request: Request) -> Response:
     return JSONResponse({"object": "list", "data": [await _model(request, facts, ended) for facts in found]})
 
 
-@router.get("/models/{name:path}", summary="Look one model up")
+@router.get("/models/{name:path}", summary="Look one model up", responses=told(ModelFacts))
 async def model(name: str, request: Request) -> Response:
     """Tell of one model, by its name or an alias."""
     return await _told(request, await _ask(request, "InspectModel", name))
 
 
-@router.post("/models/{name:path}/load", summary="Begin to load a model", status_code=202)
+@router.post(
+    "/models/{name:path}/load", summary="Begin to load a model", status_code=202, responses=told(ModelFacts, 202)
+)
 async def load(name: str, request: Request) -> Response:
     """Begin to load a model; its state says when it is loaded, and why it could not be."""
     return await _told(request, await _ask(request, "LoadModel", name), 202)
 
 
-@router.post("/models/{name:path}/unload", summary="Unload an idle model")
+@router.post("/models/{name:path}/unload", summary="Unload an idle model", responses=told(ModelFacts))
 async def unload(name: str, request: Request) -> Response:
     """Unload a model that nobody uses; 503 for one that is in use."""
     return await _told(request, await _ask(request, "UnloadModel", name))
@@ -136,7 +144,11 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - what a plugin says of itself
 # --- tasks -------------------------------------------------------------------------------------------------------
 
 
-@router.get("/tasks", summary="List tasks that live, and the last that ended, with their time lines")
+@router.get(
+    "/tasks",
+    summary="List tasks that live, and the last that ended, with their time lines",
+    responses=told(TaskFactsList),
+)
 async def tasks(
     request: Request,
     state: Literal["all", "live", "ended", "done", "failed", "cancelled"] = "all",
@@ -157,13 +169,13 @@ async def tasks(
     )
 
 
-@router.post("/tasks/{id}/cancel", summary="Cancel a task")
+@router.post("/tasks/{id}/cancel", summary="Cancel a task", responses=told(EndedTask))
 async def cancel(id: TaskId, request: Request) -> Response:
     """End a task; 404 for one that has ended, or is somebody else's."""
     return JSONResponse(await _ask(request, "CancelTask", id))
 
 
-@router.patch("/tasks/{id}", summary="Give a task another priority")
+@router.patch("/tasks/{id}", summary="Give a task another priority", responses=told(TaskFacts))
 async def reprioritise(id: TaskId, body: PriorityBody, request: Request) -> Response:
     """Give a task another priority, for schedulers that look at it."""
     facts = await _ask(request, "Reprioritise", id, body.priority)
@@ -193,7 +205,7 @@ def _spans(usage: dict[str, Any], seen: tuple[tuple[float, str], ...]) -> list[d
 # --- the rest ----------------------------------------------------------------------------------------------------
 
 
-@router.get("/plugins", summary="List the plugins with their state and why")
+@router.get("/plugins", summary="List the plugins with their state and why", responses=told(PluginFactsList))
 async def plugins(request: Request) -> Response:
     """List the plugins.  Why one is not usable is told on this machine and to operators: it may name files."""
     found = await _ask(request, "ListPlugins")
@@ -202,7 +214,7 @@ async def plugins(request: Request) -> Response:
     return JSONResponse({"object": "list", "data": [plain(facts) for facts in found]})
 
 
-@router.get("/stats", summary="Counts, memory, latency, and the last five minutes")
+@router.get("/stats", summary="Counts, memory, latency, and the last five minutes", responses=told(Statistics))
 async def stats(request: Request) -> Response:
     """Tell how the server is.  Counts and memory are the server's; latency and history are of tasks one may see."""
     console, now = _console(request), time.time()
@@ -212,7 +224,9 @@ async def stats(request: Request) -> Response:
     return JSONResponse(counts | facts | {"history": meter.history(ended, now), "at": now})
 
 
-@router.get("/events", summary="The same counts, again and again")
+@router.get(
+    "/events", summary="The same counts, again and again", responses=streamed(), response_class=StreamingResponse
+)
 async def events(
     request: Request, interval: Annotated[float, Query(ge=0.05, le=60, allow_inf_nan=False)] = 1.0
 ) -> Response:

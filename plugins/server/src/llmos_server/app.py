@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Collection
 from typing import cast, get_type_hints
@@ -17,8 +18,9 @@ from llmos_server import admin, metrics, operation, web
 from llmos_server._version import __version__
 from llmos_server.bodies import Body
 from llmos_server.console import Console
+from llmos_server.document.whole import describe
 from llmos_server.failures import Refusal, invalid
-from llmos_server.guards import Guard
+from llmos_server.guards import OPEN, Guard
 from llmos_server.ollama import catalogue as ollama_catalogue
 from llmos_server.ollama import talking as ollama_talking
 from llmos_server.openai import catalogue, completions
@@ -55,15 +57,18 @@ def build(
     options = options or ServerOptions()
     options.check_keys(0 if ring is None else len(ring.listed()))
     app = FastAPI(title="llmos", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
-    app.state.llmos, app.state.console = State(connect, options), console or Console()
+    shown = console or Console()
+    app.state.llmos, app.state.console = State(connect, options), shown
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = functools.cache(lambda: describe(app, keys=not options.open, unlocked=OPEN))  # type: ignore[method-assign]
     app.add_exception_handler(KernelError, _kernel_error)
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _surprise)
-    app.add_middleware(Guard, state=app.state.llmos, ring=ring, now=time.time)
+    leaving = lambda: shown.leaving()  # noqa: PLW0108 - it is told later what that means
+    app.add_middleware(Guard, state=app.state.llmos, ring=ring, now=time.time, leaving=leaving)
     return app
 
 

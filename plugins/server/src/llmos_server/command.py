@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
 from llmos import AsyncClient, KeyRing, Settings, read_options
@@ -14,9 +12,6 @@ from llmos_kernel.api import Credentials
 from llmos_kernel.hookspecs import hookimpl
 from llmos_server.console import Console
 from llmos_server.options import SOURCE, ServerOptions
-
-if TYPE_CHECKING:
-    import uvicorn
 
 api = 1
 """The version of the command contract that this module is written for."""
@@ -37,8 +32,8 @@ def serve(common: Common, /, **given: object) -> None:
     """Serve the models over HTTP, to the clients of OpenAI's API.
 
     By itself only programs of this machine can reach the server; on any other address it asks for keys, which `llmos
-    keys create` makes.  Ctrl-C lets the requests that run come to their end; a second
-    one does not wait for them.
+    keys create` makes.  Ctrl-C and SIGTERM let the requests that run come to their end;
+    a second one does not wait for them.
     """
     settings = common.settings()
     configured = settings.kernel.options.get(SOURCE, {})
@@ -51,6 +46,7 @@ def serve(common: Common, /, **given: object) -> None:
 async def _serve(settings: Settings, plugins: tuple[object, ...], options: ServerOptions, models: list[str]) -> None:
     from llmos_server.app import build, close  # noqa: PLC0415 - FastAPI takes half a second, which only who serves pays
     from llmos_server.greeting import greet  # noqa: PLC0415 - the same
+    from llmos_server.listener import listening, make_server  # noqa: PLC0415 - the same for uvicorn
 
     console = Console()
     given = (console, *plugins)
@@ -62,25 +58,9 @@ async def _serve(settings: Settings, plugins: tuple[object, ...], options: Serve
     app = build(connect, options, ring, console)
     server = make_server(app, options)
     greet(server, options, models, len(ring.listed()))
-    console.leaving = lambda: server.should_exit
+    console.leaving = lambda: server.leaving
     try:
-        await server.serve()
+        with listening(options) as sockets:
+            await server.serve(sockets)
     finally:
         await close(app)
-
-
-def make_server(app: Any, options: ServerOptions) -> uvicorn.Server:  # noqa: ANN401 - any ASGI application
-    """Return the HTTP server for *app*."""
-    import uvicorn  # noqa: PLC0415 - the same
-
-    where: dict[str, Any] = {"uds": options.socket} if options.socket else attrs.asdict(options, filter=_address)
-    config = uvicorn.Config(
-        app, **where, lifespan="off", log_level="info", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=round(options.drain), http="h11", h11_max_incomplete_event_size=2**16,
-        ws="websockets-sansio", ws_max_size=options.body, ws_per_message_deflate=False,
-    )  # fmt: skip
-    return uvicorn.Server(config)
-
-
-def _address(attribute: attrs.Attribute[Any], value: object) -> bool:
-    return attribute.name in ("host", "port")

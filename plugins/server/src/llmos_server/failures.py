@@ -68,6 +68,8 @@ class Refusal(Exception):
     def response(self, path: str = "") -> JSONResponse:
         """Return the whole answer to a request for *path*."""
         headers = {} if self.retry_after is None else {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
+        if self.status == 408 or self.code == "stopping":
+            headers["Connection"] = "close"  # a client that is slow, or that should go elsewhere
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body(path), self.status, headers)
@@ -83,8 +85,10 @@ def invalid(problems: Sequence[Mapping[str, Any]], known: Collection[str] = ()) 
     param = ".".join(_place(worst)) or None
     why = str(worst.get("msg", "is wrong"))
     if worst.get("type") == "extra_forbidden":
-        near = get_close_matches(_place(worst)[-1], known, n=1)
-        why = f"there is no such field; did you mean {near[0]}?" if near else "there is no such field"
+        name = str(worst["loc"][-1])
+        near = get_close_matches(name, known, n=1)
+        why = "there is no such field" if FIELD.fullmatch(name) else f"there is no field {name!r:.100}"
+        why = f"{why}; did you mean {near[0]}?" if near else why
     return Refusal(400, f"{param}: {why}" if param else why, param=param)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,9 +34,14 @@ class Guard:
     name that a request asks for must be this machine's, and an origin, where a browser tells one, must be too.
     """
 
-    def __init__(self, app: ASGIApp, state: State, ring: KeyRing | None, now: Callable[[], float]) -> None:
+    def __init__(
+        self, app: ASGIApp, state: State, ring: KeyRing | None, now: Callable[[], float],
+        leaving: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         self._app, self._state, self._options, self._ring, self._now = app, state, state.options, ring, now
+        self._leaving = leaving
         self._places = asyncio.Semaphore(state.options.streams)
+        self._reading = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a refusal."""
@@ -50,6 +55,7 @@ class Guard:
             self._check_origin(scope)
             if scope["path"] not in OPEN:
                 scope["llmos.key"] = await self._holder(scope)
+                self._check_leaving()
             body = await self._read(scope, receive)
         except Refusal as refusal:
             await refusal.response(scope["path"])(scope, receive, send)
@@ -69,6 +75,7 @@ class Guard:
         try:
             self._check_origin(scope)
             scope["llmos.key"] = await self._holder(scope)
+            self._check_leaving()
         except Refusal as refusal:
             await receive()
             await refusal.response(scope["path"])(scope, receive, send)
@@ -88,6 +95,11 @@ class Guard:
             await asyncio.wait((gone, work))
         if not work.cancelled():
             work.result()
+
+    def _check_leaving(self) -> None:
+        if self._leaving():
+            message = "the server is about to stop, and takes no requests any more"
+            raise Refusal(503, message, "server_error", code="stopping", retry_after=1.0)
 
     def _check_origin(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
@@ -134,17 +146,34 @@ class Guard:
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and (len(value) > 15 or int(value) > most):
                 raise refusal
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                break
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            more = message.get("more_body", False)
-            if size > most:
-                raise refusal
-        return b"".join(parts)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._options.body_seconds):
+                async for part in _parts(receive):
+                    body += part
+                    self._reading += len(part)
+                    if len(body) > most:
+                        raise refusal
+                    if self._reading > self._options.reading:
+                        message = "too much is being read at once"
+                        raise Refusal(429, message, "rate_limit_error", code="overloaded", retry_after=1.0)
+        except TimeoutError:
+            message = f"the body did not come within {self._options.body_seconds:g} seconds"
+            raise Refusal(408, message, "timeout_error", code="request_timeout") from None
+        finally:
+            self._reading -= len(body)
+        return bytes(body)
+
+
+async def _parts(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield the body as it comes; raise `Refusal`, which nobody reads, when the client goes before its end."""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refusal(499, "the request did not come to its end", code="cancelled")
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
 
 
 def _is_here(text: str) -> bool:

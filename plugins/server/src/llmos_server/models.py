@@ -45,8 +45,13 @@ class Models:
         return ModelInfo.from_plain(found)
 
     async def unload(self, name: str) -> None:
-        """Unload the model of that name or alias; raise `ModelUnavailable` where it is in use, or not loaded."""
-        await self._client.control("UnloadModel", (await self.info(name)).name)
+        """Unload the model of that name or alias; raise `ModelUnavailable` where it is in use.
+
+        One that is not loaded stays so: whoever wanted it unloaded has what was wanted.
+        """
+        info = await self.info(name)
+        if info.state != "unloaded":
+            await self._client.control("UnloadModel", info.name)
 
     async def _known(self, name: str) -> str:
         """Return *name* if a model is called so; a client must not name a folder, which `load_model` would take."""

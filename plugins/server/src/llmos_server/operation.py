@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from llmos_server.document.llmos import Health, Readiness
+from llmos_server.document.parts import told
 from llmos_server.state import seat_of
 
 router = APIRouter(tags=["Operation"])
@@ -12,13 +14,13 @@ BROKEN = ("failed", "incompatible")
 """States of plugins that were wanted and are not there."""
 
 
-@router.get("/health", summary="Whether the server runs")
+@router.get("/health", summary="Whether the server runs", responses=told(Health))
 async def health() -> Response:
     """Say that the server runs; it is asked without a key."""
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/ready", summary="Whether it takes requests")
+@router.get("/ready", summary="Whether it takes requests", responses=told(Readiness) | told(Readiness, 503))
 async def ready(request: Request) -> Response:
     """Say whether the kernel takes tasks, and of what that it has to do with something cannot be done, and why."""
     client = seat_of(request).client

@@ -44,6 +44,14 @@ class ServerOptions:
     """Most requests that are answered at once; more get 429."""
     seconds: float = attrs.field(default=600.0, validator=number(0.001, MAX_SECONDS, whole=False))
     """Most seconds that one request takes."""
+    head_seconds: float = attrs.field(default=10.0, validator=number(0.001, 86400, whole=False))
+    """Seconds in which the first line and the headers of a request must come."""
+    body_seconds: float = attrs.field(default=60.0, validator=number(0.001, 86400, whole=False))
+    """Seconds in which a body must come."""
+    stall_seconds: float = attrs.field(default=60.0, validator=number(0.001, 86400, whole=False))
+    """Seconds after which a client that takes nothing of its answer is let go."""
+    reading: int = attrs.field(default=2**28, validator=number(1, 2**40))
+    """Most bytes of the bodies that are read at the same time, together; more get 429."""
     kept: int = attrs.field(default=256, validator=number(0, 2**20))
     """Most responses that are kept for each holder of a key, for ``previous_response_id``."""
     sessions: int = attrs.field(default=256, validator=number(0, 2**20))

@@ -13,6 +13,10 @@ from starlette.responses import JSONResponse, Response
 
 from llmos import ModelInfo
 from llmos_server._version import __version__
+from llmos_server.document.ollama import (
+    EmbedAnswer, EmbeddingsAnswer, LoadedTags, ModelTags, ShownModel, VersionAnswer,
+)  # fmt: skip
+from llmos_server.document.parts import told
 from llmos_server.models import BEGINNING
 from llmos_server.ollama.anytype import AnyType
 from llmos_server.ollama.requests import EmbedBody, EmbeddingsBody, ShowBody
@@ -24,19 +28,19 @@ NEVER = "2318-01-01T00:00:00Z"
 """A time so far away that it says that a model stays."""
 
 
-@router.get("/api/version", summary="Tell the server's version")
+@router.get("/api/version", summary="Tell the server's version", responses=told(VersionAnswer))
 async def version() -> Response:
     """Tell the version of this server, not of the Ollama that it resembles."""
     return JSONResponse({"version": __version__})
 
 
-@router.get("/api/tags", summary="List the models")
+@router.get("/api/tags", summary="List the models", responses=told(ModelTags))
 async def tags(request: Request) -> Response:
     """List the models, by their names."""
     return JSONResponse({"models": [_listed(info) for info in await seat_of(request).models.listed()]})
 
 
-@router.get("/api/ps", summary="List the models that are loaded")
+@router.get("/api/ps", summary="List the models that are loaded", responses=told(LoadedTags))
 async def loaded(request: Request) -> Response:
     """List the models that are loaded."""
     found = [info for info in await seat_of(request).models.listed() if info.state == "loaded"]
@@ -44,7 +48,7 @@ async def loaded(request: Request) -> Response:
     return JSONResponse({"models": [_listed(info) | more | {"context_length": info.context} for info in found]})
 
 
-@router.post("/api/show", summary="Look a model up")
+@router.post("/api/show", summary="Look a model up", responses=told(ShownModel))
 async def show(body: ShowBody, request: Request) -> Response:
     """Tell of one model, by its name or an alias."""
     info = await seat_of(request).models.info(body.model)
@@ -59,7 +63,7 @@ async def show(body: ShowBody, request: Request) -> Response:
     })  # fmt: skip
 
 
-@router.post("/api/embed", summary="Turn texts into vectors")
+@router.post("/api/embed", summary="Turn texts into vectors", responses=told(EmbedAnswer))
 async def embed(body: EmbedBody, request: Request) -> Response:
     """Turn texts into vectors; a text that is too long is cut unless ``truncate`` is false."""
     began = time.perf_counter_ns()
@@ -72,7 +76,7 @@ async def embed(body: EmbedBody, request: Request) -> Response:
     })  # fmt: skip
 
 
-@router.post("/api/embeddings", summary="Turn a text into a vector")
+@router.post("/api/embeddings", summary="Turn a text into a vector", responses=told(EmbeddingsAnswer))
 async def embeddings(body: EmbeddingsBody, request: Request) -> Response:
     """Turn a text into a vector."""
     found = await vectors(request, body.model, [body.prompt], truncate=True)

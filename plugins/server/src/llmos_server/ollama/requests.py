@@ -73,7 +73,7 @@ class Named(Body):
     """What all bodies that name a model share."""
 
     model: Name
-    keep_alive: Annotated[str, Field(max_length=64)] | Finite | None = None
+    keep_alive: Annotated[str, Field(max_length=64)] | Annotated[Finite, Field(ge=-(2**31), le=2**31)] | None = None
     """A model stays loaded until its room is needed; 0, without a prompt, unloads it."""
     options: ModelOptions = Field(default_factory=ModelOptions)
 

@@ -15,6 +15,8 @@ from starlette.responses import JSONResponse, Response
 from llmos import AsyncModel, Text
 from llmos_kernel.errors import KernelError
 from llmos_server import tools
+from llmos_server.document.ollama import ChatMessageAnswer, GenerateAnswer
+from llmos_server.document.parts import told
 from llmos_server.failures import OLLAMA, Refusal
 from llmos_server.ollama.anytype import AnyType
 from llmos_server.ollama.requests import Asking, ChatBody, GenerateBody, Named
@@ -77,7 +79,7 @@ class Talk:
         return {"logprobs": chat_logprobs(logprobs)["content"]} if self.logprobs and logprobs else {}
 
 
-@router.post("/api/generate", summary="Answer a prompt")
+@router.post("/api/generate", summary="Answer a prompt", responses=told(GenerateAnswer, stream=LINES))
 async def generate(body: GenerateBody, request: Request) -> Response:
     """Answer a prompt, as lines unless ``stream`` is false.
 
@@ -98,7 +100,7 @@ async def generate(body: GenerateBody, request: Request) -> Response:
     return await _chatted(talk, model, [*said, {"role": "user", "content": body.prompt}], options, body)
 
 
-@router.post("/api/chat", summary="Answer a conversation")
+@router.post("/api/chat", summary="Answer a conversation", responses=told(ChatMessageAnswer, stream=LINES))
 async def chat(body: ChatBody, request: Request) -> Response:
     """Answer a conversation, as lines unless ``stream`` is false."""
     talk = Talk(body.model, _message, body.offers(), bool(body.logprobs))

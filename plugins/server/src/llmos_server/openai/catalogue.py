@@ -10,6 +10,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from llmos import ModelInfo
+from llmos_server.document.openai import EmbeddingList, ModelAnswer, ModelList
+from llmos_server.document.parts import told
 from llmos_server.models import BEGINNING
 from llmos_server.openai.requests import EmbeddingBody
 from llmos_server.state import seat_of
@@ -18,20 +20,20 @@ from llmos_server.vectors import vectors
 router = APIRouter(tags=["OpenAI"])
 
 
-@router.get("/v1/models", summary="List the models")
+@router.get("/v1/models", summary="List the models", responses=told(ModelList))
 async def models(request: Request) -> Response:
     """List the models, by their names."""
     found = await seat_of(request).models.listed()
     return JSONResponse({"object": "list", "data": [_plain(info) for info in found]})
 
 
-@router.get("/v1/models/{name:path}", summary="Look a model up")
+@router.get("/v1/models/{name:path}", summary="Look a model up", responses=told(ModelAnswer))
 async def model(name: str, request: Request) -> Response:
     """Tell of one model, by its name or an alias."""
     return JSONResponse(_plain(await seat_of(request).models.info(name)))
 
 
-@router.post("/v1/embeddings", summary="Turn texts into vectors")
+@router.post("/v1/embeddings", summary="Turn texts into vectors", responses=told(EmbeddingList))
 async def embed(body: EmbeddingBody, request: Request) -> Response:
     """Turn texts into vectors."""
     texts = [body.input] if isinstance(body.input, str) else body.input

@@ -12,6 +12,8 @@ from starlette.responses import JSONResponse, Response
 from llmos import Piece, Text
 from llmos_kernel.errors import KernelError
 from llmos_server import tools
+from llmos_server.document.openai import ChatCompletion, TextCompletion
+from llmos_server.document.parts import told
 from llmos_server.failures import Refusal
 from llmos_server.openai import answers
 from llmos_server.openai.requests import ChatBody, CompletionBody, Sampling
@@ -24,7 +26,7 @@ router = APIRouter(tags=["OpenAI"])
 Choice = dict[str, Any]
 
 
-@router.post("/v1/chat/completions", summary="Answer a conversation")
+@router.post("/v1/chat/completions", summary="Answer a conversation", responses=told(ChatCompletion, stream=EVENTS))
 async def chat(body: ChatBody, request: Request) -> Response:
     """Answer a conversation, whole or as a stream of server-sent events."""
     model = await seat_of(request).models.get(body.model)
@@ -40,7 +42,7 @@ async def chat(body: ChatBody, request: Request) -> Response:
     return JSONResponse(form.whole(choices, texts))
 
 
-@router.post("/v1/completions", summary="Continue a text")
+@router.post("/v1/completions", summary="Continue a text", responses=told(TextCompletion, stream=EVENTS))
 async def complete(body: CompletionBody, request: Request) -> Response:
     """Continue one text or several, whole or as a stream of server-sent events."""
     model = await seat_of(request).models.get(body.model)

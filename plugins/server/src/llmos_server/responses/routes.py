@@ -10,6 +10,8 @@ from starlette.responses import JSONResponse, Response
 from llmos import Piece, Text
 from llmos_kernel.errors import KernelError
 from llmos_server import tools
+from llmos_server.document.openai import ForgottenResponse, ResponseAnswer
+from llmos_server.document.parts import told
 from llmos_server.failures import Refusal
 from llmos_server.openai.answers import event
 from llmos_server.responses.answers import Facts, Form
@@ -23,7 +25,9 @@ from llmos_server.tools import Call, Ear
 router = APIRouter(tags=["OpenAI"])
 
 
-@router.post("/v1/responses", summary="Answer, and remember what was said")
+@router.post(
+    "/v1/responses", summary="Answer, and remember what was said", responses=told(ResponseAnswer, stream=EVENTS)
+)
 async def respond(body: ResponseBody, request: Request) -> Response:
     """Answer a text or a conversation, whole or as a stream of typed events."""
     seat = seat_of(request)
@@ -42,7 +46,7 @@ async def respond(body: ResponseBody, request: Request) -> Response:
     return JSONResponse(response)
 
 
-@router.get("/v1/responses/{id}", summary="Look a response up")
+@router.get("/v1/responses/{id}", summary="Look a response up", responses=told(ResponseAnswer))
 async def response(id: str, request: Request) -> Response:
     """Return a response that is still kept."""
     turn = seat_of(request).responses.find(id)
@@ -51,7 +55,7 @@ async def response(id: str, request: Request) -> Response:
     return JSONResponse(turn.response)
 
 
-@router.delete("/v1/responses/{id}", summary="Forget a response")
+@router.delete("/v1/responses/{id}", summary="Forget a response", responses=told(ForgottenResponse))
 async def forget(id: str, request: Request) -> Response:
     """Forget a response."""
     if not seat_of(request).responses.forget(id):
