@@ -163,6 +163,17 @@ def test_perplexity_needs_a_backend_that_can(llmos: Llmos) -> None:
     assert [] == llmos.ids()
 
 
+def test_perplexity_of_what_is_certain(llmos: Llmos) -> None:
+    """Where the model can say nothing else than what is expected it is 1; alone it asks for no answers."""
+    put("same.jsonl", ("a b", "a b"), ("c", "c"))
+    kept = json.loads(llmos("echo", "same.jsonl", "--metric", "perplexity", "--json").out)
+
+    assert (1.0, 2) == (kept["metrics"]["perplexity"]["value"], kept["metrics"]["perplexity"]["n"])
+    assert {"perplexity"} == set(kept["metrics"])
+    assert [None, None] == [item["answer"] for item in kept["items"]]
+    assert 2 == sum(task.kind == "generate" for task in llmos.echo.executors[0].tasks)
+
+
 @contextmanager
 def ctrl_c(echo: EchoBackend) -> Iterator[None]:
     """Press Ctrl-C once a step stands at the gate, and again where the first was not noticed."""

@@ -6,6 +6,8 @@ import math
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmos_evaluation import METRICS, Item
 from llmos_evaluation.metrics import SPEED, percentile, throughput
@@ -165,3 +167,18 @@ def test_nothing_to_measure() -> None:
     figure = METRICS["perplexity"].figure([Item(number=1)])
 
     assert (0.0, 0, None) == (figure.value, figure.n, figure.low)
+
+
+TEXTS = st.lists(st.sampled_from(["a", "the", "B", "c!", "猫", "x9"]), max_size=8).map(" ".join)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(TEXTS, TEXTS)
+def test_overlap_is_a_share(one: str, other: str) -> None:
+    """From 0 to 1, the same both ways, 1 for a text with words and itself, and none is above the F1 of single words."""
+    for compare in (exact_normalized, f1, rouge_l, lambda a, b: rouge_n(a, b, 1), lambda a, b: rouge_n(a, b, 2)):
+        assert 0 <= compare(one, other) <= 1
+        assert compare(one, other) == pytest.approx(compare(other, one))
+    assert rouge_l(one, other) <= rouge_n(one, other, 1) + 1e-9
+    assert not words(one) or 1 == rouge_l(one, one) == rouge_n(one, one, 1)
+    assert exact_normalized(one, other) <= f1(one, other)

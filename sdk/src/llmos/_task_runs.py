@@ -76,9 +76,11 @@ class Attempts:
 
     def answer(self, text: Text) -> Answer:
         """Return what *text* answers; raise `InvalidArgument` where it is not as ``output`` says."""
+        from llmos._task_file import TEXT_TYPES  # noqa: PLC0415 - it is there: its class made the file
+
         self._misfit = False
         try:
-            value = text.value if text.value is not None else self._file.value(text)
+            value = text.value if self._file.type not in TEXT_TYPES else self._file.value(text)
         except InvalidArgument:
             self._misfit = True
             raise

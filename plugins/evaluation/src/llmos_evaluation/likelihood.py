@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import attrs
@@ -40,23 +39,27 @@ def likelihoods(model: Model, task: TaskFile, cases: Iterable[Case], at_once: in
     A reference that is refused, as too long for instance, is a likelihood with an error.  Raises `InvalidArgument`
     for a model of which it cannot be told.
     """
-    with ExitStack() as held:
-        under_way: deque[tuple[Case, list[int], Stream | KernelError]] = deque()
+    under_way: deque[tuple[Case, list[int], Stream | KernelError]] = deque()
+    try:
         for case in cases:
-            under_way.append(_begun(model, task, case, held))
+            under_way.append(_begun(model, task, case))
             if len(under_way) == at_once:
                 yield _ended(model, *under_way.popleft())
         while under_way:
             yield _ended(model, *under_way.popleft())
+    finally:
+        for _, _, stream in under_way:
+            if isinstance(stream, Stream):
+                stream.close()
 
 
-def _begun(model: Model, task: TaskFile, case: Case, held: ExitStack) -> tuple[Case, list[int], Stream | KernelError]:
+def _begun(model: Model, task: TaskFile, case: Case) -> tuple[Case, list[int], Stream | KernelError]:
     tokens: list[int] = []
     try:
         tokens = model.tokenize(case.expected[0])
         if not tokens:
             raise InvalidArgument.of("expected", case.expected[0], "a text of at least one token")
-        return case, tokens, held.enter_context(_forced(model, task, task.asked(case.input), tokens))
+        return case, tokens, _forced(model, task, task.asked(case.input), tokens)
     except KernelError as error:
         return case, tokens, error
 

@@ -25,6 +25,7 @@ ROWS = 16
 """How many records are under way at once where the model does not say how many it takes."""
 Draw = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and how much there is."""
+_COUNTS = ("prompt", "cached", "generated")
 _FACTS = (
     "architecture", "weights", "kv", "provider", "runtime", "threads", "slots", "context", "batch_invariant",
 )  # fmt: skip
@@ -87,17 +88,26 @@ def _answers(model: Model, suite: Suite, cases: Sequence[Case], part: Part, rows
     with contextlib.closing(answers):
         for case, answer in zip(cases, answers, strict=True):
             now = time.monotonic()
-            part.add(case.number, now - before, **_known(answer))
+            part.add(case.number, now - before, **_known(answer, suite.task.type))
             before = now
             yield
 
 
-def _known(answer: Answer) -> dict[str, Any]:
+def _known(answer: Answer, type: str) -> dict[str, Any]:
     """Return the fields of an `Item` that *answer* tells."""
     if answer.error is not None:
         return {"error": answer.error.to_wire()}
-    said = answer.value if isinstance(answer.value, str) else next(iter(answer.value), "")
-    return {"answer": str(said), "finish": answer.finish, "usage": attrs.asdict(answer.usage)}
+    said = next(iter(answer.value), "") if type == "classify" else str(answer.text)
+    return {"answer": said, "finish": answer.finish, "usage": attrs.asdict(answer.usage) | _counted(answer)}
+
+
+def _counted(answer: Answer) -> dict[str, int]:
+    """Return the tokens that a far end has counted, where the kernel could count none (llmos-remote)."""
+    facts = answer.text.value
+    counts = facts.get("usage") if isinstance(facts, Mapping) else None
+    if answer.usage.generated or not isinstance(counts, Mapping):
+        return {}
+    return {name: counts[name] for name in _COUNTS if isinstance(counts.get(name), int)}
 
 
 def _likelihoods(model: Model, suite: Suite, cases: Sequence[Case], part: Part, rows: int) -> Iterable[None]:

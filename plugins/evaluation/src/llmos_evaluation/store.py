@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import attrs
 
@@ -163,7 +163,10 @@ class Part:
     """What is kept of a run until it is whole: a line of JSON for each thing that is known of a record."""
 
     def __init__(self, home: Path, model: str, work: str, *, resume: bool) -> None:
-        """Begin a run of *work* (`Suite.work`), or, to *resume*, go on with the one that there is."""
+        """Begin a run of *work* (`Suite.work`), or, to *resume*, go on with the one that there is.
+
+        Raises `InvalidArgument` where another process is at it.
+        """
         key = hashlib.sha256(f"{model}\0{work}".encode()).hexdigest()[:16]
         self.path = home / FOLDER / f"{key}.part"
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,24 +174,26 @@ class Part:
         """What is known of each record, by its number."""
         self.seconds = 0.0
         """How long the answers took until now."""
-        kept = self._read() if resume and self.path.exists() else 0
-        self._file = self.path.open("r+b" if kept else "wb")
-        self._file.truncate(kept)
-        self._file.seek(kept)
+        self._file = self.path.open("a+b")
+        if not _locked(self._file):
+            self._file.close()
+            message = f"another process runs this suite on {model}; {self.path} is what it knows"
+            raise InvalidArgument(message, field="resume", value=str(self.path), expected="one process at a time")
+        self._file.truncate(self._read() if resume else 0)
 
     def _read(self) -> int:
         """Take the whole lines of the file, and return where the last of them ends."""
         end = 0
-        with self.path.open("rb") as file:
-            for raw in file:
-                try:
-                    line = json.loads(raw)
-                except ValueError:
-                    break
-                if not raw.endswith(b"\n"):
-                    break
-                self._take(line)
-                end += len(raw)
+        self._file.seek(0)
+        for raw in self._file:
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                break
+            if not raw.endswith(b"\n"):
+                break
+            self._take(line)
+            end += len(raw)
         return end
 
     def _take(self, line: dict[str, Any]) -> None:
@@ -207,6 +212,21 @@ class Part:
         self._file.close()
 
     def remove(self) -> None:
-        """Close the file and take it away: the run is whole."""
+        """Take the file away and close it: the run is whole."""
+        if os.name != "nt":  # while it is locked; Windows takes no open file away
+            self.path.unlink(missing_ok=True)
         self.close()
         self.path.unlink(missing_ok=True)
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Return whether *file* is this process's alone until it is closed; where nobody can tell, it is."""
+    try:
+        import fcntl  # noqa: PLC0415 - there is none on Windows
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
