@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from plugins.remote.tests.far_end import far_end
+from plugins.remote.tests.test_openai import ANSWER
 from tests.workspace import python
 
 CLIENT = """
@@ -28,7 +30,7 @@ print(os.get_result())
 @pytest.mark.parametrize(("program", "alias"), [(CLIENT, "gpt-3"), (SYSTEM, "gpt3")])
 def test_seed(program: str, alias: str, tmp_path: Path) -> None:
     """It prints generated text, ends well although it closes nothing, and says once what the alias stands for."""
-    done = python(program, cwd=tmp_path, settings={"PYTHONWARNINGS": "error"})
+    done = python(program, cwd=tmp_path, settings={"PYTHONWARNINGS": "error", "OPENAI_API_KEY": ""})
 
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) > 1
@@ -40,4 +42,20 @@ def test_two_loads_are_one_note(tmp_path: Path) -> None:
     """A program that loads the alias again is not told again."""
     again = CLIENT + '\nclient.load_model("gpt-3")\nllmos.load_model("gpt-3")\n'
 
-    assert 1 == python(again, cwd=tmp_path).stderr.count("is an alias")
+    assert 1 == python(again, cwd=tmp_path, settings={"OPENAI_API_KEY": ""}).stderr.count("is an alias")
+
+
+@pytest.mark.parametrize(("program", "alias"), [(CLIENT, "gpt-3"), (SYSTEM, "gpt3")])
+def test_seed_with_a_key(program: str, alias: str, tmp_path: Path) -> None:
+    """With a key for OpenAI the same programs ask OpenAI, here a stand-in on this machine, and say so once."""
+    with far_end() as server:
+        server.always = ANSWER
+        options = f'base_url = "{server.url}"\napi_key = {{ env = "OPENAI_API_KEY" }}'
+        (tmp_path / "llmos.toml").write_text(f'[options."backend:openai"]\n{options}\n', "utf-8")
+        done = python(program, cwd=tmp_path, settings={"PYTHONWARNINGS": "error", "OPENAI_API_KEY": "sk-1"})
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "One two three"
+    assert 1 == done.stderr.count("is an alias")
+    assert f'"{alias}"' in done.stderr
+    assert [one.body["model"] for one in server.asked] == ["gpt-3.5-turbo"]

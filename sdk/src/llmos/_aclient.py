@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from llmos._conversation import AsyncConversation
 from llmos._default import lease_kernel
+from llmos._elsewhere import named_spec
 from llmos._models import (
-    ModelInfo, ModelRequests, any_model, auto_info, check_fallbacks, control_message, folder_spec, note_alias,
+    ModelInfo, ModelRequests, any_model, auto_info, check_fallbacks, control_message, note_alias,
     warn_of_fallback,
 )  # fmt: skip
 from llmos._requests import Messages, Options, Request, call_request, repeated
@@ -76,6 +77,7 @@ class AsyncClient:
     ) -> AsyncModel:  # fmt: skip
         """Return the model called *name*, an alias included, or the one in the model folder at the path *name*.
 
+        With ``llmos-remote``, well-known names of models elsewhere will do where there is a key, and ``BACKEND:NAME``.
         For `Auto`, or the word ``auto``, a router chooses a model for each task.  A task that fails before anything was
         read of it, by the model's fault, is tried on the *fallbacks*, one after the other (by default those that the
         settings name); they are loaded when they are needed.
@@ -83,7 +85,7 @@ class AsyncClient:
         if isinstance(name, Auto) or name == AUTO:
             rest = await self._others(AUTO, fallbacks)
             return AsyncModel(self._runner, AUTO, (Target(AUTO, any_model(name), self._lease.fleet), *rest))
-        spec = folder_spec(name)
+        spec = named_spec(name, self._lease.kernel)
         if spec is not None:
             name = spec.name
             if all(model.name != name for model in await self.models()):
