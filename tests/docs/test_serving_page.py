@@ -1,4 +1,4 @@
-"""What the page on keys shows is what a server of its settings does."""
+"""What the pages on keys and on remote clients show is what a server of its settings does."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.documents import blocks
 from tests.workspace import ROOT, clean_environment, llmos, python
 
 PAGE = ROOT / "docs" / "how-to" / "keys.md"
+REMOTE = ROOT / "docs" / "how-to" / "remote.md"
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
@@ -33,9 +34,9 @@ def serving(folder: Path) -> Iterator[str]:
             server.communicate(timeout=60)
 
 
-def asked(folder: Path, address: str, key: str) -> list[str]:
+def asked(folder: Path, address: str, key: str, page: Path = PAGE) -> list[str]:
     """Run the page's client with *key* and return the lines that it prints."""
-    (block,) = (block for block in blocks(PAGE, "python") if block.not_run)
+    (block,) = (block for block in blocks(page, "python") if block.not_run)
     assert "http://127.0.0.1:11535" in block.text
     code = block.text.replace("http://127.0.0.1:11535", address)
     done = python(code, cwd=folder, settings={"LLMOS_KEY": key})
@@ -59,3 +60,13 @@ def test_keys(tmp_path: Path) -> None:
         assert ["this key is worth nothing"] * 3 == asked(tmp_path, address, "none")
         assert 0 == llmos("keys", "revoke", ann["number"], cwd=tmp_path).returncode
         assert ["this key is worth nothing"] * 3 == asked(tmp_path, address, ann["key"])
+
+
+def test_remote(tmp_path: Path) -> None:
+    """A program uses the server's models as it would its own; keys of the page before are not needed here."""
+    with serving(tmp_path) as address:
+        finish, *counts, nearest = asked(tmp_path, address, "", REMOTE)
+
+    assert finish in ("stop", "length")
+    assert 5 == sum(map(int, counts))
+    assert "tiny" in nearest
