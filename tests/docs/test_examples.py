@@ -61,6 +61,14 @@ def test_what_is_not_run_can_be_read(path: Path, tmp_path: Path) -> None:
     assert "" == run(shell, "-n", "-c", commands, cwd=tmp_path).stderr
 
 
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_are_in_blocks_that_run(path: Path) -> None:
+    """What llmos is told stands in a block that says by its language, or by a comment, whether it is run."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+    assert [] == re.findall(r"^    (?:\$ )?llmos .*", text, re.MULTILINE)
+
+
 def test_ten_lines() -> None:
     """The README's example is short enough to be read at a glance."""
     (block,) = blocks(ROOT / "README.md", "python")
