@@ -120,6 +120,9 @@ def test_compare(llmos: Llmos) -> None:
     exact = next(one for one in json.loads(done.out) if one["name"] == "exact")
     refused = llmos("compare", first, other)
 
+    time = next(one for one in json.loads(done.out) if one["name"] == "total-time")
+
+    assert (None, None) == (time["p"], time["low"])
     assert (75.0, 75.0, 0.0, 1.0, 4) == tuple(exact[key] for key in ("first", "second", "difference", "p", "n"))
     assert "difference" in llmos("compare", first, second).out
     assert (1, True) == (refused.code, "different suites" in refused.err)

@@ -105,6 +105,18 @@ def test_bleu_of_two() -> None:
     assert 0.05 > metric.p_value(right * 5, wrong * 5)
 
 
+def test_bleu_of_chinese() -> None:
+    """Characters are its words: 3 of 4 single ones, 2 of 3 pairs and 1 of 2 triples are right, by hand.
+
+    The only run of four is wrong, and is smoothed to half a right one.
+    """
+    one = Item(number=1, answer="红鸟看猫", expected=("红鸟看狗",))
+    by_hand = 100 * (3 / 4 * 2 / 3 * 1 / 2 * 1 / 2) ** (1 / 4)
+
+    assert pytest.approx(by_hand) == METRICS["bleu-zh"].figure([one]).value
+    assert 0 == METRICS["bleu"].figure([one]).value
+
+
 def test_references_of_different_number() -> None:
     """A record with fewer references than another has only its own."""
     one = Item(number=1, answer="a b c d", expected=("a b c d",))

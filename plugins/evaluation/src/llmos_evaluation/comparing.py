@@ -8,7 +8,7 @@ import attrs
 
 from llmos_evaluation import bootstrap
 from llmos_evaluation.items import Item
-from llmos_evaluation.metrics import METRICS, SPEED, Metric, scored
+from llmos_evaluation.metrics import METRICS, Metric, scored
 from llmos_evaluation.store import Result
 from llmos_kernel.errors import InvalidArgument
 
@@ -30,7 +30,7 @@ class Difference:
     """Bounds that 95 of 100 resampled differences lie between; None where there are none."""
     high: float | None = None
     p: float | None = None
-    """Probability of such a difference by chance, two-sided; None where it is not known."""
+    """Probability of such a difference by chance, two-sided; None where it is not known, as for times."""
     n: int
     """Records that both have."""
 
@@ -69,10 +69,12 @@ def _difference(name: str, first: Result, second: Result, pairs: Sequence[tuple[
 
 
 def _metric(name: str, result: Result) -> Metric | None:
-    """Return how *name* is computed; a metric of somebody's own is the mean of what each record was given."""
-    known = {**METRICS, **{metric.name: metric for metric in SPEED}}
-    if name in known:
-        return known[name]
+    """Return how *name* is computed, or None for times: their records are not independent, for all share the load.
+
+    A metric of somebody's own is the mean of what each record was given.
+    """
+    if name in METRICS:
+        return METRICS[name]
     if not any(name in item.scores for item in result.items):
         return None
     return scored(name, name, lambda item: item.scores.get(name, 0.0) / 100)

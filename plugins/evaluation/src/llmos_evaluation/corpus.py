@@ -75,4 +75,6 @@ def _sacrebleu(name: str) -> Any:  # noqa: ANN401 - a module
 
 BLEU = Corpus("bleu", lambda metrics, alone: metrics.BLEU(effective_order=alone))
 """With a single record, orders that it is too short for do not count."""
+BLEU_ZH = Corpus("bleu-zh", lambda metrics, alone: metrics.BLEU(effective_order=alone, tokenize="zh"))
+"""Each Chinese character is a word; by default a sentence of them would be one."""
 CHRF = Corpus("chrf", lambda metrics, alone: metrics.CHRF())

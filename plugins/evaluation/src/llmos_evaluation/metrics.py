@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from llmos_evaluation import bootstrap, overlap
-from llmos_evaluation.corpus import BLEU, CHRF, Corpus
+from llmos_evaluation.corpus import BLEU, BLEU_ZH, CHRF, Corpus
 from llmos_evaluation.items import Item
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.loader import nearest
@@ -113,6 +113,7 @@ METRICS: Mapping[str, Metric] = {
         _best("rouge-2", "ROUGE-2", lambda said, right: overlap.rouge_n(said, right, 2)),
         _best("rouge-l", "ROUGE-L", overlap.rouge_l),
         _of_corpus("BLEU", BLEU),
+        _of_corpus("BLEU of Chinese", BLEU_ZH),
         _of_corpus("chrF", CHRF),
         Metric(
             name="perplexity", title="perplexity of what is expected", part=_likelihood,

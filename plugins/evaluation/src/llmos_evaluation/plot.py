@@ -26,11 +26,18 @@ def draw_results(results: Sequence[Result], path: Path) -> None:
         layout="constrained",
     )  # fmt: skip
     width = 0.8 / len(results)
+    names_differ = len({one.model for one in results}) == len(results)
     for axis, (unit, panel) in zip(axes.flat, panels.items(), strict=True):
         for row, one in enumerate(results):
             figures = [one.metrics[name] for name in panel]
             places = [at + width * row for at in range(len(panel))]
-            axis.barh(places, [figure.value for figure in figures], width, xerr=_reach(figures), label=one.model)
+            axis.barh(
+                places,
+                [figure.value for figure in figures],
+                width,
+                xerr=_reach(figures),
+                label=one.model if names_differ else one.id,
+            )
         axis.set_yticks(
             [at + 0.4 - width / 2 for at in range(len(panel))], [results[0].metrics[n].title for n in panel]
         )

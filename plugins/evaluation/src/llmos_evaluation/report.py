@@ -45,7 +45,8 @@ def _grouped(groups: Mapping[str, Mapping[str, Figure]]) -> Table:
 
 def print_differences(first: Result, second: Result, found: Iterable[Difference]) -> None:
     """Print how *second* differs from *first*; what is better than by chance is marked."""
-    table = _table(f"{first.suite}, {first.records:,} records", (first.model, second.model, "difference", "95 %", "p"))
+    title = f"{first.id} and {second.id}, {first.records:,} records"
+    table = _table(title, (first.model, second.model, "difference", "95 %", "p"))
     for one in found:
         sure = one.p is not None and one.p < SURE
         mark = "" if not sure else " better" if (one.difference > 0) == one.larger else " worse"
