@@ -181,7 +181,7 @@ def test_a_demonstration_model_says_so(llmos: CommandLine) -> None:
         (["generate", "a", "-o", "warmth=3"], 1, ["warmth"]),
         (["generate", "a", "--priority", "5000"], 1, ["priority"]),
         (["generate", "-m", "./nowhere", "a"], 4, ["llmos.json"]),
-        (["generate", "a", "--post", "nobody"], 3, ["nobody", "llmos doctor"]),
+        (["generate", "a", "--post", "nobody"], 3, ["nobody", "llmos plugins list"]),
         (["models", "show", "ecko"], 1, ["did you mean echo?"]),
         (["models", "remove", "echo"], 1, ["not among your own"]),
         (["models", "add", "nowhere"], 4, ["llmos.json"]),

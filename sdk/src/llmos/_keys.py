@@ -126,7 +126,7 @@ class KeyRing:
         """Read the files if they changed.  Under the lock."""
         try:
             status = self._file.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._keys, self._stamp = {}, None
             return
         stamp = (status.st_mtime_ns, status.st_ino)

@@ -92,7 +92,7 @@ def _listed(file: Path, key: str, read: Reader, nothing: Any) -> Any:  # noqa: A
     """Return what *file* holds, or *nothing* if it does not exist."""
     try:
         return read(key, json.loads(file.read_text("utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a home in /dev/null has no list either
         return nothing
     except (OSError, ValueError, RecursionError) as error:
         why = error.message if isinstance(error, InvalidArgument) else f"{type(error).__name__}: {error}"

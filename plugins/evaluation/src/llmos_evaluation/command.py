@@ -45,7 +45,7 @@ def evaluation() -> None:
     """Measure how good a model is: llmos eval MODEL SUITE."""
 
 
-@evaluation.command(RUN)
+@evaluation.command(RUN, short_help="Measure a model on a suite of records.")
 @click.argument("model")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="SUITE")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Measure this; may be repeated.")
@@ -106,7 +106,7 @@ def list_results(common: Common, /, as_json: bool) -> None:
         click.echo("There is no result.  llmos eval MODEL SUITE makes one.")
 
 
-@evaluation.command("show")
+@evaluation.command("show", short_help="Show a result, by its number, its id or its file.")
 @click.argument("result")
 @click.option("--plot", type=click.Path(path_type=Path), help=_PLOT)
 @json_option
@@ -120,7 +120,7 @@ def show(common: Common, /, result: str, plot: Path | None, as_json: bool) -> No
     _tell(find_result(common.settings().home, result), plot, as_json=as_json)
 
 
-@evaluation.command("compare")
+@evaluation.command("compare", short_help="Show how two results differ.")
 @click.argument("first")
 @click.argument("second")
 @click.option("--plot", type=click.Path(path_type=Path), help=_PLOT)

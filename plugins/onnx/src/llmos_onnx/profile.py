@@ -107,7 +107,7 @@ def read_profile(home: Path, manifest: Manifest, runtime: str) -> Profile | None
     path = profile_path(home, manifest)
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise refusal(manifest.name, str(path), error.strerror, "a readable file") from error

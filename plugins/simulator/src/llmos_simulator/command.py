@@ -65,8 +65,12 @@ def _show(ctx: click.Context, param: click.Parameter, value: str | None) -> None
 @click.option("-o", "--option", "options", multiple=True, metavar="NAME.KEY=VALUE", callback=_options,
               help="An option of a policy: priority.ageing=5")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Policies at once.  [default: one per core]")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this file as well.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw it into this PNG, SVG or PDF; needs matplotlib.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON to this file as well.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw it into this PNG, SVG or PDF; needs matplotlib.",
+)
 @click.option("--show", metavar="PRESET", is_eager=True, expose_value=False, callback=_show,
               help="Print the workload file of a preset, to begin an own one with.")  # fmt: skip
 @json_option

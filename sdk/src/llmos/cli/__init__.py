@@ -93,6 +93,13 @@ class LazyGroup(click.Group):
 
             raise blamed(f"command:{ctx.invoked_subcommand}", "running", error)  # noqa: B904 - it has its cause
 
+    def make_context(self, *args: Any, **how: Any) -> click.Context:  # noqa: ANN401 - as click has it
+        """Read the arguments; a reader of ``--help`` that has gone is told apart as well."""
+        try:
+            return super().make_context(*args, **how)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -151,10 +158,22 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the program."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """End where standard output is closed, and open the other two: else the next file would get their place."""
+    if sys.stdin is None or sys.stderr is None:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        sys.stdin = sys.stdin or open(os.dup(nothing))  # noqa: SIM115, PTH123 - open until the end
+        sys.stderr = sys.stderr or open(os.dup(nothing), "w")  # noqa: SIM115, PTH123 - the same
+    if sys.stdout is None:
+        click.echo("error: standard output is closed", err=True)
+        sys.exit(1)
 
 
 def run(args: Sequence[str], common: Common | None = None) -> int:

@@ -18,7 +18,7 @@ def print_table(report: Mapping[str, Any]) -> None:
 
     model = report["model"]
     said = ", ".join(f"{key} {model[key]}" for key in _FACTS if key in model)
-    table = Table(title=f"{model['name']}" + (f": {said}" if said else ""))
+    table = Table(title=f"{model['name']}" + (f": {said}" if said else ""), title_justify="left")
     table.add_column("what")
     for column in ("median", "spread", "n"):
         table.add_column(column, justify="right")

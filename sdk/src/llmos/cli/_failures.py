@@ -21,6 +21,7 @@ from llmos_kernel.errors import (
     PermissionDenied,
     PluginError,
     PluginFailed,
+    PluginMissing,
     ResourceError,
 )  # fmt: skip
 
@@ -71,10 +72,13 @@ def next_step(error: KernelError) -> str:
         (ExecutorCrashed, "llmos doctor --load"),
         (PermissionDenied, "llmos doctor, which asks each policy" if "policy" in error.fields else ""),
         (Overloaded, _again(error.fields.get("retry_after", 0))),
+        (PluginMissing, "llmos plugins list"),
         (PluginError, "llmos doctor"),
         (KernelBug, "report this, with what you did"),
     )
     near = error.fields.get("nearest")
+    if "did you mean" in error.message:
+        return ""
     if isinstance(error, NotFound) and isinstance(near, list) and near:
         return f"did you mean {' or '.join(map(str, near))}?"
     return next((step for kind, step in steps if isinstance(error, kind)), "")

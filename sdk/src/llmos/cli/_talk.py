@@ -75,7 +75,7 @@ class Chat:
         return True
 
     def answer(self, text: str) -> None:
-        """Print the answer to *text* as it comes.  Ctrl-C ends the answer, and what was said of it counts."""
+        """Print the answer to *text* as it comes.  What was said of it counts, also where Ctrl-C ends it."""
         asked = self._asked("\n\n".join([*self._files, text]))
         try:
             with self.conversation.stream(asked, **self._options) as stream, flowing() as write:
@@ -83,7 +83,8 @@ class Chat:
                     write(piece)
             click.echo()
         except KeyboardInterrupt:
-            click.echo(click.style(" [stopped]", dim=True))
+            self._files.clear()
+            raise
         self._files.clear()
 
     def save(self, file: str) -> None:

@@ -44,8 +44,12 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--requests", type=int, help="Requests of the mixed work.")
 @click.option("--seed", type=int, help="The same seed makes the same prompts.")
 @click.option("--work", "wanted", multiple=True, metavar="NAME", help="Measure only this; may be repeated.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this file as well.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw it into this PNG, SVG or PDF; needs matplotlib.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON to this file as well.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw it into this PNG, SVG or PDF; needs matplotlib.",
+)
 @click.option("-o", "--option", "given", multiple=True, metavar="KEY=VALUE", callback=key_values,
               help="An option of the model for its backend: threads, slots, ...")  # fmt: skip
 @json_option

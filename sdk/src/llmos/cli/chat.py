@@ -108,6 +108,8 @@ def _interact(common: Common, chat: Chat) -> None:
         try:
             if not chat.hear(text):
                 return
+        except KeyboardInterrupt:
+            click.echo(click.style(" [stopped]", dim=True))
         except (KernelError, OSError) as error:
             report(error, common)
 

@@ -29,7 +29,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--kind", help="Only plugins of this kind: backend, scheduler, ...")
+@click.option("--kind", type=click.Choice(sorted(API)), metavar="KIND", help="Only plugins of this kind: backend, ...")
 @json_option
 @pass_common
 def list_plugins(common: Common, kind: str | None, as_json: bool) -> None:

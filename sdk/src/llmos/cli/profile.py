@@ -30,7 +30,9 @@ _NAMES = {
 
 @click.command("profile")
 @click.argument("model", required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the profile to this file, for other commands.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the profile to this file, for other commands."
+)
 @click.option("--quick", is_flag=True, help="A few short steps: to see that it works.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed makes the same prompts.")
 @click.option("-o", "--option", "given", multiple=True, metavar="KEY=VALUE", callback=key_values,
