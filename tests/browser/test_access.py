@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page, expect
 
 from plugins.server.tests.serving import Site
+from plugins.server.tests.test_evaluations import keep
 from tests.browser.conftest import DESK, PHONE, Visit
 from tests.browser.test_pages import running
 
-PAGES = ("chat", "overview", "tasks", "models", "plugins")
+PAGES = ("chat", "overview", "tasks", "models", "plugins", "results")
 BAD = ("serious", "critical")
 
 
@@ -30,12 +32,17 @@ def problems(page: Page) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_no_page_keeps_anybody_out(site: Site, visit: Visit, scheme: str, locale: str, size: dict[str, int]) -> None:
+def test_no_page_keeps_anybody_out(
+    site: Site, visit: Visit, tmp_path: Path, scheme: str, locale: str, size: dict[str, int]
+) -> None:
     """Nothing serious on any page, empty or full."""
     page = visit(site.url, color_scheme=scheme, locale=locale, viewport=size)
     page.evaluate(AXE_SCRIPT)
     expect(page.locator("#model")).to_have_value("echo")
     found = {"empty": problems(page)}
+    site.app.state.home = tmp_path
+    keep(tmp_path, "a", model="tiny", value=50.0)
+    keep(tmp_path, "b", model="small", value=75.0)
     site.chat("one two three")
     page.evaluate("localStorage.setItem('llmos.settings', JSON.stringify({logprobs: true, temperature: ''}))")
     page.reload()

@@ -16,6 +16,7 @@ from llmos import KeyRing
 from llmos.testing import EchoBackend
 from llmos_kernel.errors import ModelUnavailable
 from plugins.server.tests.serving import PATIENCE, Site, serving
+from plugins.server.tests.test_evaluations import keep
 from tests.browser.conftest import PHONE, Visit
 
 
@@ -142,6 +143,20 @@ def test_plugins_are_found(site: Site, visit: Visit) -> None:
     expect(page.locator(".empty")).to_have_text("No plugin fits.")
 
 
+def test_results_stand_beside_each_other(site: Site, visit: Visit, tmp_path: Path) -> None:
+    """Those on the same records in one table, the best marked; before there are any the page says how to make one."""
+    site.app.state.home = tmp_path
+    page = visit(f"{site.url}/#/results")
+    expect(page.locator(".empty")).to_contain_text("llmos eval")
+    keep(tmp_path, "a", model="tiny", value=50.0)
+    keep(tmp_path, "b", model="small", value=75.0)
+    page.reload()
+
+    expect(page.locator("tbody tr")).to_have_count(2)
+    expect(page.locator("tr", has_text="small")).to_contain_text("best")
+    expect(page.locator("tr", has_text="tiny")).not_to_contain_text("best")
+
+
 def test_language_and_theme_stay(site: Site, visit: Visit) -> None:
     """Chosen once, in all pages; the document says its language."""
     page = visit(f"{site.url}/#/models")
@@ -220,7 +235,7 @@ def test_the_key_is_asked_for_once(tmp_path: Path, visit: Visit) -> None:
         assert key not in stored
 
 
-@pytest.mark.parametrize("name", ["chat", "overview", "tasks", "models", "plugins"])
+@pytest.mark.parametrize("name", ["chat", "overview", "tasks", "models", "plugins", "results"])
 def test_nothing_is_wider_than_a_phone(site: Site, visit: Visit, name: str) -> None:
     """No page scrolls sideways."""
     for _ in range(2):

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from llmos import KeyRing
 from llmos_kernel.errors import KernelBug, KernelError
-from llmos_server import admin, metrics, operation, web
+from llmos_server import admin, evaluations, metrics, operation, web
 from llmos_server._version import __version__
 from llmos_server.bodies import Body
 from llmos_server.console import Console
@@ -40,6 +40,7 @@ ROUTERS = (
     responses.router,
     remote.router,
     admin.router,
+    evaluations.router,
     web.router,
 )
 """Everything that is served; each module has its own."""
@@ -51,14 +52,15 @@ def build(
 ) -> FastAPI:
     """Return the application, in which *connect* attaches to the kernel whoever a key of the *ring* says has come.
 
-    *console* is a plugin of that kernel; without one nothing is known of tasks that ended.  Raises `ConfigError` where
-    nobody could come in.  When it is done with, `close` gives back what it holds.
+    *console* is a plugin of that kernel; without one nothing is known of tasks that ended.  `app.state.home` is the
+    folder of llmos, where results of evaluations are; without one there are none.  Raises `ConfigError` where nobody
+    could come in.  When it is done with, `close` gives back what it holds.
     """
     options = options or ServerOptions()
     options.check_keys(0 if ring is None else len(ring.listed()))
     app = FastAPI(title="llmos", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
     shown = console or Console()
-    app.state.llmos, app.state.console = State(connect, options), shown
+    app.state.llmos, app.state.console, app.state.home = State(connect, options), shown, None
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = functools.cache(lambda: describe(app, keys=not options.open, unlocked=OPEN))  # type: ignore[method-assign]

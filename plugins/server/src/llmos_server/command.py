@@ -56,6 +56,7 @@ async def _serve(settings: Settings, plugins: tuple[object, ...], options: Serve
 
     ring = KeyRing(settings.home)
     app = build(connect, options, ring, console)
+    app.state.home = settings.home
     server = make_server(app, options)
     greet(server, options, models, len(ring.listed()))
     console.leaving = lambda: server.leaving

@@ -8,6 +8,7 @@ import { Chat } from "./pages/chat.js";
 import { Models } from "./pages/models.js";
 import { Overview } from "./pages/overview.js";
 import { Plugins } from "./pages/plugins.js";
+import { Results } from "./pages/results.js";
 import { Tasks } from "./pages/tasks.js";
 
 const LANGUAGE = "llmos.language";
@@ -21,6 +22,7 @@ const pages = {
   tasks: new Tasks(live),
   models: new Models(live),
   plugins: new Plugins(live),
+  results: new Results(),
 };
 let shown = null;
 const frame = {};

@@ -220,6 +220,18 @@ export const STRINGS = {
   "model.unloaded": ["not loaded", "未加载"],
   "model.unloading": ["unloading", "卸载中"],
   "model.failed": ["failed", "失败"],
+  // --- results
+  "results.none": ["No result is kept. Measure a model on records of your own:", "暂无评测结果。可用自己的数据评测模型："],
+  "results.model": ["Model", "模型"],
+  "results.records": ["Records", "记录数"],
+  "results.when": ["Finished", "完成时间"],
+  "results.all": ["{n}", "{n} 条"],
+  "results.failed": ["{n}, {failed} without an answer", "{n}，其中 {failed} 条无回答"],
+  "results.best": ["best", "最佳"],
+  "results.why": ["The same records for all. A band covers 95 of 100 resamples.", "所有模型使用相同记录。色带为 95% 重采样区间。"],
+  "results.bounds": ["{low} to {high}", "{low} 至 {high}"],
+  "results.unreadable": ["{id} cannot be read: {why}", "无法读取 {id}：{why}"],
+  "results.more": [["{n} older result is not shown.", "{n} older results are not shown."], "另有 {n} 个较早的结果未显示。"],
   // --- plugins
   "plugins.find": ["Find", "查找"],
   "plugins.view": ["Which plugins", "显示范围"],
