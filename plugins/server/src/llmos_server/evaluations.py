@@ -19,6 +19,8 @@ from starlette.responses import JSONResponse, Response
 
 from llmos import Key
 from llmos_server.admin import OPERATOR, plain
+from llmos_server.document.llmos import EvaluationList
+from llmos_server.document.parts import told
 from llmos_server.failures import Refusal
 from llmos_server.state import seat_of
 
@@ -35,7 +37,7 @@ _TOLD = ("model", "suite", "digest", "records", "failed", "seconds", "finished")
 _FIGURE = ("title", "unit", "value", "low", "high", "n", "larger")
 
 
-@router.get("/evaluations", summary="List the results of evaluations that are kept")
+@router.get("/evaluations", summary="List the results of evaluations that are kept", responses=told(EvaluationList))
 async def evaluated(request: Request) -> Response:
     """List what `llmos eval` has kept, the newest first, to this machine and to operators: it is everybody's."""
     key = cast("Key | None", request.scope.get("llmos.key"))

@@ -136,6 +136,48 @@ class PluginFactsList(Answer):
     data: list[PluginFacts]
 
 
+class EvaluationFigure(Answer):
+    """A measured quantity, with the interval that covers 95 of 100 resamples."""
+
+    title: str
+    unit: str
+    value: float
+    low: float | None
+    high: float | None
+    n: Count
+    larger: bool
+
+
+class Evaluation(Answer):
+    """What is known of a model on a suite; results with the same digest can be compared."""
+
+    id: str
+    model: str
+    suite: str
+    digest: str
+    records: Count
+    failed: Count
+    seconds: Seconds
+    finished: str
+    metrics: dict[str, EvaluationFigure]
+
+
+class Unreadable(Answer):
+    """A file that is no result."""
+
+    id: str
+    why: str
+
+
+class EvaluationList(Answer):
+    """Results of evaluations, the newest first."""
+
+    object: Literal["list"]
+    data: list[Evaluation]
+    unreadable: list[Unreadable]
+    more: Count
+
+
 class Memory(Answer):
     """Bytes of a device."""
 
