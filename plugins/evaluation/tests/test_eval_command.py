@@ -139,6 +139,28 @@ def test_a_record_that_fails(llmos: Llmos) -> None:
     assert 3 == kept["metrics"]["first-token"]["n"]
 
 
+def test_a_reference_that_is_too_long(llmos: Llmos) -> None:
+    """There is no perplexity of it; its answer counts as any."""
+    put("long.jsonl", ("a", "a"), ("b", "b b b b"))
+    done = llmos("short", "long.jsonl", "--max-tokens", "1", "--metric", "f1", "--metric", "perplexity", "--json")
+    first, second = json.loads(done.out)["items"]
+
+    assert (1, 1) == (done.code, json.loads(done.out)["failed"])
+    assert ([0.0, 1], None, None) == (first["likelihood"], first["likelihood_error"], second["likelihood"])
+    assert "do not fit" in second["likelihood_error"]["message"]
+    assert (pytest.approx(40.0), None) == (second["scores"]["f1"], second["error"])
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_many_at_once(llmos: Llmos, at_once: int) -> None:
+    """Never more records are under way than is said."""
+    put("many.jsonl", *((f"{word} " * 5, "x") for word in "abcdefgh"))
+    llmos("echo", "many.jsonl", "--at-once", str(at_once))
+    rows = [len(plan.prefill) + len(plan.decode) for plan in llmos.echo.executors[0].plans]
+
+    assert 1 <= max(rows) <= at_once
+
+
 def test_classification(llmos: Llmos) -> None:
     """The answer is the likeliest label."""
     put("labels.jsonl", ("a", "odd"), ("a b", "odd"))

@@ -28,7 +28,14 @@ class Item:
     """Sum of the natural logarithms of the probabilities of the first reference's tokens, and how many they are."""
     error: Mapping[str, Any] | None = None
     """Why there is no answer: an error as it goes over the wire."""
+    likelihood_error: Mapping[str, Any] | None = None
+    """Why there is no likelihood, the same."""
     scores: Mapping[str, float] = attrs.field(factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something that was asked for is missing."""
+        return self.error is not None or self.likelihood_error is not None
 
     @property
     def said(self) -> str:

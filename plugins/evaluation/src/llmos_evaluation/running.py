@@ -53,7 +53,7 @@ def evaluate(
         facts = _figures(items, wanted, part.seconds, seed)
         result = Result(
             model=model.name, suite=suite.name, digest=suite.digest, task=_task(suite), records=len(items),
-            failed=sum(item.error is not None for item in items), seconds=part.seconds, at_once=rows, started=started,
+            failed=sum(item.failed for item in items), seconds=part.seconds, at_once=rows, started=started,
             finished=_now(), details=_details(model), machine=machine(), items=items, **facts,
         )  # fmt: skip
         kept = write_result(home, result)
@@ -67,7 +67,7 @@ def _work(model: Model, suite: Suite, wanted: Sequence[Metric], part: Part, rows
     if any(not metric.likelihood for metric in wanted):
         passes.append(("answers", _answers, [case for case in suite.cases if not _has(part, case, "answer", "error")]))
     if any(metric.likelihood for metric in wanted):
-        open_ = [case for case in suite.cases if not _has(part, case, "likelihood", "error")]
+        open_ = [case for case in suite.cases if not _has(part, case, "likelihood", "likelihood_error")]
         passes.append(("likelihoods", _likelihoods, open_))
     total = len(passes) * len(suite.cases)
     done = total - sum(len(cases) for _, _, cases in passes)
@@ -113,7 +113,7 @@ def _counted(answer: Answer) -> dict[str, int]:
 def _likelihoods(model: Model, suite: Suite, cases: Sequence[Case], part: Part, rows: int) -> Iterable[None]:
     for found in likelihoods(model, suite.task, cases, rows):
         if found.error is not None:
-            part.add(found.case.number, error=found.error.to_wire())
+            part.add(found.case.number, likelihood_error=found.error.to_wire())
         else:
             part.add(found.case.number, likelihood=[found.sum, found.tokens])
         yield

@@ -44,7 +44,7 @@ class Result:
     """The metrics of the records of each group, where there are groups."""
     records: int
     failed: int
-    """How many of them have no answer."""
+    """How many of them have no answer, or no likelihood where that was asked for."""
     seconds: float
     """How long the answers took together."""
     at_once: int
