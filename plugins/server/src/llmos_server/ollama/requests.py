@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from llmos_server import tools
-from llmos_server.bodies import Body, Finite, Name, Text
+from llmos_server.bodies import MOST, Body, Finite, Name, Text
 from llmos_server.tools import Offer
 
 Count = Annotated[int, Field(ge=0, le=2**31)]
@@ -28,7 +28,7 @@ class ModelOptions(Body):
     presence_penalty: Annotated[Finite, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[Finite, Field(ge=-2, le=2)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=64)] | str | None = None
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=64, fail_fast=True)] | str | None = None
     num_predict: Annotated[int, Field(ge=-2, le=2**31)] | None = None
     """Most tokens; below 0 is as many as fit."""
     num_ctx: Count | None = None
@@ -112,8 +112,8 @@ class GenerateBody(Asking):
     raw: bool | None = None
     suffix: Literal[""] | None = None
     template: Literal[""] | None = None
-    images: Annotated[list[str], Field(max_length=0)] | None = None
-    context: Annotated[list[int], Field(max_length=0)] | None = None
+    images: Annotated[list[str], Field(max_length=0, fail_fast=True)] | None = None
+    context: Annotated[list[int], Field(max_length=0, fail_fast=True)] | None = None
 
 
 class CalledFunction(Body):
@@ -138,8 +138,8 @@ class ChatMessage(Body):
     role: Literal["system", "user", "assistant", "tool"]
     content: Text | None = None
     thinking: Text | None = None
-    images: Annotated[list[str], Field(max_length=0)] | None = None
-    tool_calls: list[ToolCall] | None = None
+    images: Annotated[list[str], Field(max_length=0, fail_fast=True)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST, fail_fast=True)] | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
 
@@ -167,8 +167,8 @@ class Tool(Body):
 class ChatBody(Asking):
     """``POST /api/chat``."""
 
-    messages: Annotated[list[ChatMessage], Field(max_length=4096)] = Field(default_factory=list)
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    messages: Annotated[list[ChatMessage], Field(max_length=4096, fail_fast=True)] = Field(default_factory=list)
+    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
 
     def offers(self) -> list[Offer]:
         """Return the tools that the model may call."""
@@ -186,7 +186,7 @@ class ChatBody(Asking):
 class EmbedBody(Named):
     """``POST /api/embed``."""
 
-    input: Text | Annotated[list[Text], Field(max_length=2048)]
+    input: Text | Annotated[list[Text], Field(max_length=2048, fail_fast=True)]
     truncate: bool | None = None
     dimensions: Annotated[int, Field(ge=1, le=2**20)] | None = None
 

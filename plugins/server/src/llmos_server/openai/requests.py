@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from llmos_server import tools
-from llmos_server.bodies import Body, Finite, Name, Text
+from llmos_server.bodies import MOST, Body, Finite, Name, Text
 from llmos_server.tools import Offer
 
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=64)] | str | None
+Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=64, fail_fast=True)] | str | None
 
 
 # --- parts of a conversation -------------------------------------------------------------------------------------
@@ -48,9 +48,9 @@ class Message(Body):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] | None = None
+    content: Text | Annotated[list[TextPart], Field(max_length=MOST, fail_fast=True)] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST, fail_fast=True)] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
 
@@ -181,12 +181,12 @@ class Sampling(Body):
 class ChatBody(Sampling):
     """``POST /v1/chat/completions``."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: PlainFormat | SchemaFormat | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     metadata: dict[str, str] | None = None
@@ -236,7 +236,7 @@ class ChatBody(Sampling):
 class CompletionBody(Sampling):
     """``POST /v1/completions``."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=128)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=128, fail_fast=True)]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
     suffix: None = None
@@ -251,7 +251,7 @@ class EmbeddingBody(Body):
     """``POST /v1/embeddings``."""
 
     model: Name
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=2048)]
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=2048, fail_fast=True)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1, le=2**20)] | None = None
     user: str | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from llmos_server import tools
-from llmos_server.bodies import Body, Finite, Name, Text
+from llmos_server.bodies import MOST, Body, Finite, Name, Text
 from llmos_server.tools import Offer
 
 Ended = Literal["completed", "incomplete", "in_progress"] | None
@@ -19,8 +19,8 @@ class Part(Body):
 
     type: Literal["input_text", "output_text", "text"]
     text: Text
-    annotations: Annotated[list[dict[str, Any]], Field(max_length=0)] | None = None
-    logprobs: list[dict[str, Any]] | None = None
+    annotations: Annotated[list[dict[str, Any]], Field(max_length=0, fail_fast=True)] | None = None
+    logprobs: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = None
 
 
 class Item(Body):
@@ -37,7 +37,7 @@ class MessageItem(Item):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Part]
+    content: Text | Annotated[list[Part], Field(max_length=MOST, fail_fast=True)]
     id: str | None = None
     status: Ended = None
 
@@ -67,7 +67,7 @@ class ResultItem(Item):
 
     type: Literal["function_call_output"]
     call_id: Name
-    output: Text | list[Part]
+    output: Text | Annotated[list[Part], Field(max_length=MOST, fail_fast=True)]
     id: str | None = None
     status: Ended = None
 
@@ -126,7 +126,10 @@ class ResponseBody(Body):
     """``POST /v1/responses``."""
 
     model: Name
-    input: Text | Annotated[list[MessageItem | CallItem | ResultItem], Field(min_length=1, max_length=4096)]
+    input: (
+        Text
+        | Annotated[list[MessageItem | CallItem | ResultItem], Field(min_length=1, max_length=4096, fail_fast=True)]
+    )
     instructions: Text | None = None
     previous_response_id: Name | None = None
     store: bool = True
@@ -136,9 +139,11 @@ class ResponseBody(Body):
     top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    include: list[Literal["message.output_text.logprobs"]] | None = None
+    include: Annotated[list[Literal["message.output_text.logprobs"]], Field(max_length=16, fail_fast=True)] | None = (
+        None
+    )
     text: TextForm = Field(default_factory=TextForm)
-    tools: Annotated[list[Function], Field(max_length=128)] = Field(default_factory=list)
+    tools: Annotated[list[Function], Field(max_length=128, fail_fast=True)] = Field(default_factory=list)
     tool_choice: Literal["none", "auto", "required"] | NamedFunction = "auto"
     parallel_tool_calls: bool | None = None
     truncation: Literal["disabled"] | None = None
