@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -72,9 +73,27 @@ def test_server_that_is_gone() -> None:
         client = Client(site.url)
         model = client.load_model("echo")
     for _ in range(2):
-        with pytest.raises((PortBroken, KernelStopped)):
+        with pytest.raises(KernelStopped, match="stopping"):
             model.generate_text("a")
     client.close()
+
+
+def test_server_that_is_told_to_stop() -> None:
+    """It takes no more tasks and lets a remote client's come to its end, which the client still hears."""
+    with serving(drain=PATIENCE) as site, Client(site.url) as client:
+        model = client.load_model("echo")
+        site.echo.gate.shut()
+        stream = model.stream("a b c")
+        site.echo.gate.wait_for_visitor()
+        site.server.handle_exit(signal.SIGTERM, None)
+        while not site.app.state.llmos.sessions._stopping:  # its loop looks ten times a second
+            assert "running" == client.control("Stats")["state"]
+        with pytest.raises(KernelStopped, match="no more tasks"):
+            model.generate_text("a")
+        with pytest.raises(KernelStopped):
+            Client(site.url)
+        site.echo.gate.open()
+        assert ["a", " b", " c"] == list(stream)
 
 
 def test_session_that_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def serving_kernel(
 
         async def serve() -> None:
             app = build(lambda who: AsyncClient(kernel=kernel, credentials=who), chosen, ring, console)
-            server = make_server(app, chosen)
+            server = make_server(app, chosen, app.state.llmos.sessions)
             console.leaving = lambda: server.leaving
             ready.append(Site(url, kernel, backend, server, app))
             up.set()

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from llmos.wire import MAX_FRAME
 from llmos_kernel.errors import (
-    InvalidArgument, KernelError, Overloaded, PermissionDenied, PluginMissing, PortBroken,
+    InvalidArgument, KernelError, KernelStopped, Overloaded, PermissionDenied, PluginMissing, PortBroken,
 )  # fmt: skip
 
 
@@ -108,4 +108,6 @@ class Address:
             return PluginMissing(f"{said}: it is no server of llmos, or an old one", plugin="server")
         if status == 429:
             return Overloaded(f"{said}: it has too much to do", retry_after=1.0)
+        if status == 503:
+            return KernelStopped(f"{said}: it is stopping", state="draining")
         return PortBroken(said, address=self.text)

@@ -57,7 +57,7 @@ async def _serve(settings: Settings, plugins: tuple[object, ...], options: Serve
     ring = KeyRing(settings.home)
     app = build(connect, options, ring, console)
     app.state.home = settings.home
-    server = make_server(app, options)
+    server = make_server(app, options, app.state.llmos.sessions)
     greet(server, options, models, len(ring.listed()))
     console.leaving = lambda: server.leaving
     try:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import h11
 import uvicorn
@@ -140,6 +140,20 @@ def _stop(timer: asyncio.TimerHandle | None) -> None:
         timer.cancel()
 
 
+class Guests(Protocol):
+    """Clients that stay connected."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether one of them waits for something."""
+
+    def drain(self) -> None:
+        """Let them begin nothing new."""
+
+    async def close(self) -> None:
+        """Tell them that it is over, and end their connections."""
+
+
 class Server(uvicorn.Server):
     """The server of one application.  When it is told to stop it answers 503 to what is new until what runs has ended.
 
@@ -149,6 +163,8 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, drain: float) -> None:
         super().__init__(config)
         self._drain = drain
+        self.guests: Guests | None = None
+        """The remote clients, who stay connected: whether they wait for something, and who tells them of the end."""
         self._until: float | None = None
 
     @property
@@ -169,7 +185,13 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether it is time to end."""
+        """Return whether it is time to end; then the guests have been told."""
+        over = await self._is_over(counter)
+        if over and self.guests is not None:
+            await self.guests.close()
+        return over
+
+    async def _is_over(self, counter: int) -> bool:
         if await super().on_tick(counter):
             return True
         if self._until is None:
@@ -179,12 +201,16 @@ class Server(uvicorn.Server):
         return not self._busy() or left <= 0
 
     def _busy(self) -> bool:
-        """Return whether a request is answered; remote clients, which stay, are told by their protocol."""
+        """Return whether a request is answered, or a remote client waits for something; it may begin nothing new."""
+        if self.guests is not None:
+            self.guests.drain()
+            if self.guests.busy:
+                return True
         return any(isinstance(one, Connection) and one.busy for one in list(self.server_state.connections))
 
 
-def make_server(app: Any, options: ServerOptions) -> Server:  # noqa: ANN401 - any ASGI application
-    """Return the HTTP server for *app*."""
+def make_server(app: Any, options: ServerOptions, guests: Guests | None = None) -> Server:  # noqa: ANN401 - any ASGI
+    """Return the HTTP server for *app*, which takes leave of its *guests*."""
     protocol: Callable[..., Any] = partial(Connection, options=options)
     config = uvicorn.Config(
         app, host=options.host, port=options.port, lifespan="off", log_level="info", access_log=False,
@@ -193,7 +219,9 @@ def make_server(app: Any, options: ServerOptions) -> Server:  # noqa: ANN401 - a
         h11_max_incomplete_event_size=HEAD, ws="websockets-sansio", ws_max_size=options.body,
         ws_per_message_deflate=False,
     )  # fmt: skip
-    return Server(config, options.drain)
+    server = Server(config, options.drain)
+    server.guests = guests
+    return server
 
 
 @contextmanager

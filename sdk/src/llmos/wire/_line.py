@@ -70,6 +70,11 @@ class Line(Generic[FrameT]):
             self._room.clear()
         self._bell.set()
 
+    @property
+    def unsent(self) -> bool:
+        """Whether something was not given to a connection yet."""
+        return self._sent < self._put
+
     async def room(self) -> None:
         """Wait while much is on its way."""
         await self._room.wait()

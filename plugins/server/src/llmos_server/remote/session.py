@@ -6,6 +6,7 @@ The process is the session's own, so that taking it away gives back everything t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,13 +15,14 @@ import msgspec
 
 from llmos import AsyncClient
 from llmos.wire import (
-    Call, Cancel, Close, Connection, Credit, Event, FromClient, HandleFacts, Hello, Leave, Line, Reply, Welcome,
-    encode, pack, unpack,
+    Call, Cancel, Close, Connection, Credit, Event, FromClient, HandleFacts, Hello, Leave, Line, Refused, Reply,
+    Welcome, encode, pack, unpack,
 )  # fmt: skip
 from llmos_kernel import Done, Failed, Handle, MemoryHandle, Message, ReplyHandle, Task, TaskHandle, control
 from llmos_kernel.api import MAX_SECONDS, Memory, check_type
 from llmos_kernel.errors import (
-    Cancelled, HandleRevoked, InvalidArgument, KernelBug, KernelError, Overloaded, PermissionDenied,
+    Cancelled, HandleRevoked, InvalidArgument, KernelBug, KernelError, KernelStopped, Overloaded, PermissionDenied,
+    PortBroken,
 )  # fmt: skip
 from llmos_server.options import ServerOptions
 
@@ -28,6 +30,8 @@ WINDOW = 64
 """Events of a task that are sent before the client says that it has read some."""
 CALLS = 1024
 """Calls of one session that may be under way."""
+FAREWELL = 1.0
+"""Seconds in which a client has to take the last word."""
 HANDLES = 2**18
 """Handles that one session may hold."""
 MANAGING = (control.AddModel, control.Drain, control.Reload)
@@ -46,6 +50,8 @@ class _Source:
     handle: Handle
     credits: int = 0
     pump: asyncio.Task[None] | None = None
+    awaited: bool = False
+    """Whether it is a task whose end the client was not told yet."""
 
 
 class Session:
@@ -53,6 +59,8 @@ class Session:
 
     def __init__(self, name: str, owner: str, client: AsyncClient, options: ServerOptions) -> None:
         self.name, self.owner, self._client, self._options = name, owner, client, options
+        self.leaving = False
+        """Whether the server is about to stop: no more tasks are taken."""
         self._process = client.process
         self._line: Line[Any] = Line(msgspec.msgpack.Decoder(FromClient))
         self._line.limit = 2 * options.body  # an answer may hold what was asked and more
@@ -72,6 +80,11 @@ class Session:
         await connection.send(encode(self._welcome()))
         await self._line.carry(connection, self._hear)
 
+    async def refuse(self, error: KernelError) -> None:
+        """Tell the client, if it is there, why the session ends."""
+        if self._connection is not None:
+            await refuse(self._connection, error)
+
     def carried_by(self, connection: Connection) -> bool:
         """Return whether *connection* is the latest one."""
         return self._connection is connection
@@ -85,8 +98,9 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """Whether the client waits for something."""
-        return bool(self._calls) or any(isinstance(one.handle, TaskHandle) for one in self._sources.values())
+        """Whether the client, if it is there, waits for something."""
+        waits = bool(self._calls) or self._line.unsent or any(one.awaited for one in self._sources.values())
+        return waits and self._connection is not None
 
     async def close(self) -> None:
         """Cancel what runs, give everything back, and end the connection."""
@@ -114,6 +128,7 @@ class Session:
         self._sources[id] = _Source(value)
         task, model = (value.id, value.model) if isinstance(value, TaskHandle) else (0, "")
         if task:
+            self._sources[id].awaited = True
             self._credit(id, WINDOW)
         sender = self._put(value.sender) if isinstance(value, ReplyHandle) else None
         return HandleFacts(id, value.kind, int(value.rights), task, model, 0 if sender is None else sender.id)
@@ -174,6 +189,8 @@ class Session:
             return await process.alloc(arguments[0], timeout=timeout)
         if name == "schedule":
             check_type("task", arguments[0], Task, "a Task")
+            if self.leaving:
+                raise KernelStopped("the server is stopping, and takes no more tasks", state="draining")
             return await process.schedule(self._checked(arguments[0]), timeout=timeout)
         to, body, handles = arguments
         if isinstance(body, MANAGING) and OPERATOR not in process.principal.scopes:
@@ -222,10 +239,10 @@ class Session:
                 message = await self._process.recv(source.handle, timeout=MAX_SECONDS)
                 source.credits -= 1
                 if isinstance(message.body, Done | Failed):
-                    source.credits = 0
+                    source.credits, source.awaited = 0, False
                 self._tell(id, message)
         except KernelError as error:
-            source.credits = 0
+            source.credits, source.awaited = 0, False
             self._say(lambda plain: Event(handle=id, value=plain), error)
 
     def _tell(self, id: int, message: Message) -> None:
@@ -241,6 +258,13 @@ class Session:
             if isinstance(value, Message) and isinstance(body, Done | Failed):  # it is the last that is heard of it
                 told = attrs.evolve(value, body=Failed(body.task, error, "", body.usage))
             self._line.put(make(pack(told, self._put)))
+
+
+async def refuse(connection: Connection, error: KernelError) -> None:
+    """Say why the connection ends, if that can still be said."""
+    with contextlib.suppress(PortBroken, TimeoutError):  # who does not hear it finds the connection ended
+        async with asyncio.timeout(FAREWELL):
+            await connection.send(encode(Refused(error=pack(error, lambda _: None))))
 
 
 def _no_memory() -> InvalidArgument:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 import msgspec
 
 from llmos import AsyncClient, Key
-from llmos.wire import VERSION, Connection, Hello, Refused, decode, encode, pack
+from llmos.wire import VERSION, Connection, Hello, decode
 from llmos_kernel.api import Credentials
 from llmos_kernel.errors import (
     HandleRevoked, KernelBug, KernelError, KernelStopped, Overloaded, PluginIncompatible, PortBroken,
 )  # fmt: skip
 from llmos_server.options import ServerOptions
-from llmos_server.remote.session import Left, Session
+from llmos_server.remote.session import Left, Session, refuse
 
 Connect = Callable[[Credentials], AsyncClient]
 """Attaches somebody to the kernel."""
@@ -50,10 +50,10 @@ class Sessions:
         except (PortBroken, TimeoutError):
             self._park(session, connection)
         except KernelError as error:
-            await self._refuse(connection, error)
+            await refuse(connection, error)
             await self._end(session)
         except Exception as error:
-            await self._refuse(connection, KernelBug(f"{type(error).__name__} in the session"))
+            await refuse(connection, KernelBug(f"{type(error).__name__} in the session"))
             await self._end(session)
             raise
         finally:
@@ -73,7 +73,7 @@ class Sessions:
                 timer.cancel()
             return session
         if self._stopping:
-            raise KernelStopped("the server is stopping", state="draining")
+            raise _stopping()
         if len(self._sessions) >= self._options.sessions:
             message = f"the server has {self._options.sessions} remote clients, and takes no more"
             raise Overloaded(message, retry_after=1.0)
@@ -81,12 +81,6 @@ class Sessions:
         client = self._connect(Credentials() if key is None else key.credentials)
         self._sessions[name] = Session(name, owner, client, self._options)
         return self._sessions[name]
-
-    async def _refuse(self, connection: Connection, error: KernelError) -> None:
-        try:
-            await connection.send(encode(Refused(error=pack(error, lambda _: None))))
-        except PortBroken as broken:
-            del broken  # nobody is left who could be told
 
     def _park(self, session: Session | None, connection: Connection) -> None:
         """Let the client come back for a while."""
@@ -117,10 +111,27 @@ class Sessions:
         for session in [one for one in self._sessions.values() if one.owner == owner]:
             await self._end(session)
 
-    async def close(self) -> None:
-        """End every session."""
+    def drain(self) -> None:
+        """Take no more clients and no more tasks."""
         self._stopping = True
-        for session in list(self._sessions.values()):
+        for session in self._sessions.values():
+            session.leaving = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a client waits for something."""
+        return any(session.busy for session in self._sessions.values())
+
+    async def close(self) -> None:
+        """End every session, and tell the clients that the server stops."""
+        self.drain()
+        sessions = list(self._sessions.values())
+        await asyncio.gather(*(session.refuse(_stopping()) for session in sessions))
+        for session in sessions:
             await self._end(session)
         if self._closing:
             await asyncio.wait(self._closing)
+
+
+def _stopping() -> KernelStopped:
+    return KernelStopped("the server is stopping", state="draining")
