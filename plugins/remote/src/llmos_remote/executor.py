@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _NONSENSE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """What a maker's client, or reading what it returns, raises over an answer that is not of the protocol."""
 _FIRST_WAIT = 0.5
+_WITHIN = 10
+"""Turns of the loop before it ends: makers' clients leave generators, one within the other, for the loop to close."""
 _SPREAD = (math.sqrt(5) - 1) / 2
 """Multiples of it, modulo 1, are spread evenly: tasks that were refused together come again apart."""
 
@@ -154,3 +156,5 @@ async def _keep(wire: Wire) -> None:
         await asyncio.get_running_loop().create_future()
     finally:
         await wire.aclose()
+        for _ in range(_WITHIN):
+            await asyncio.sleep(0)
