@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmos.cli import Common, pass_common
+from llmos.cli import Common, complete_pipelines, pass_common
 from llmos_kernel.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _run_options(command: Any) -> Any:  # noqa: ANN401 - click's decorators are 
 
 
 @data.command("run", epilog=EPILOG, short_help="Process the records of a file or a folder.")
-@click.argument("pipeline")
+@click.argument("pipeline", shell_complete=complete_pipelines)
 @click.argument("input", type=click.Path(path_type=Path), required=False)
 @_run_options
 @pass_common

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmos.cli import Common, check_plot, json_option, pass_common
+from llmos.cli import Common, check_plot, complete_models, json_option, pass_common
 from llmos_kernel.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def evaluation() -> None:
 
 
 @evaluation.command(RUN, short_help="Measure a model on a suite of records.")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_models)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="SUITE")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Measure this; may be repeated.")
 @click.option("--type", "type_", metavar="TYPE", help="What is asked of the model: generate, chat or classify.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
-from llmos.cli import Common, json_option, pass_common
+from llmos.cli import Common, complete_models, json_option, pass_common
 from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
 
@@ -34,7 +34,7 @@ def llmos_command() -> click.Command:
 
 
 @click.command("tune")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @click.option("--forget", is_flag=True, help="Remove what was measured before, and measure nothing.")
 @click.option(
     "--seconds",

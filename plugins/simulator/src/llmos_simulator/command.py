@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmos.cli import Common, check_plot, json_option, pass_common
+from llmos.cli import Common, check_plot, complete_plugins, json_option, pass_common
 from llmos_kernel.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _show(ctx: click.Context, param: click.Parameter, value: str | None) -> None
 
 @click.command("simulate")
 @click.argument("workload", default="mixed")
-@click.option("--scheduler", "schedulers", multiple=True, metavar="NAME",
+@click.option("--scheduler", "schedulers", multiple=True, metavar="NAME", shell_complete=complete_plugins("scheduler"),
               help="A policy to simulate; may be repeated.  [default: that of the settings]")  # fmt: skip
 @click.option("--profile", default="", metavar="FILE", help="What `llmos profile` measured.  [default: SmolLM2-135M]")
 @click.option("--requests", type=int, help="End after so many requests.")

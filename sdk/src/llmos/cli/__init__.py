@@ -12,6 +12,7 @@ import click
 
 from llmos.cli._announced import announced
 from llmos.cli._common import Common, check_plot, json_option, pass_common, say
+from llmos.cli._completing import complete_models, complete_pipelines, complete_plugins
 
 __all__ = [
     "COMMANDS",
@@ -22,6 +23,9 @@ __all__ = [
     "LazyGroup",
     "check_plot",
     "cli",
+    "complete_models",
+    "complete_pipelines",
+    "complete_plugins",
     "json_option",
     "main",
     "pass_common",
@@ -143,8 +147,18 @@ def _common_option(*names: str, **how: Any) -> Callable[[_F], _F]:  # noqa: ANN4
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @_common_option("--config", metavar="FILE", help="Read the settings from FILE.")
 @_common_option("--no-plugin", "blocked", multiple=True, metavar="NAME", help="Do as if it were not installed.")
-@_common_option("--scheduler", metavar="NAME", help="Schedule by this policy.  [default: fifo]")
-@_common_option("--router", metavar="NAME", help="Choose models for -m auto by this rule.  [default: auto]")
+@_common_option(
+    "--scheduler",
+    metavar="NAME",
+    shell_complete=complete_plugins("scheduler"),
+    help="Schedule by this policy.  [default: fifo]",
+)
+@_common_option(
+    "--router",
+    metavar="NAME",
+    shell_complete=complete_plugins("router"),
+    help="Choose models for -m auto by this rule.  [default: auto]",
+)
 @_common_option("--traceback", is_flag=True, help="Show where in the code an error arose.")
 @_common_option("--no-color", is_flag=True, help="Print without colours, as NO_COLOR and TERM=dumb do.")
 @click.pass_context

@@ -12,6 +12,7 @@ import click
 from llmos._client import Model
 from llmos._requests import Options
 from llmos.cli._common import note
+from llmos.cli._completing import complete_models, complete_plugins
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -39,6 +40,7 @@ def _file(name: str, ctx: click.Context, param: click.Parameter) -> str:
         raise click.BadParameter(f"{name} cannot be read: {why}", ctx=ctx, param=param) from error
 
 
+_PROCESSOR = {"multiple": True, "metavar": "NAME", "shell_complete": complete_plugins("processor")}
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--max-tokens",), {"type": int, "help": "Most tokens of the answer."}),
     (("--min-tokens",), {"type": int, "help": "Fewest tokens of the answer."}),
@@ -55,8 +57,8 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--schema",), {"metavar": "FILE", "callback": _schema_file, "help": "Answer with JSON of this JSON schema."}),
     (("--regex",), {"help": "Answer with text that matches this regular expression."}),
     (("--grammar",), {"metavar": "FILE", "callback": _text_file, "help": "Answer as this Lark grammar says."}),
-    (("--pre",), {"multiple": True, "metavar": "NAME", "help": "Pass the input through this processor."}),
-    (("--post",), {"multiple": True, "metavar": "NAME", "help": "Pass the answer through this processor."}),
+    (("--pre",), _PROCESSOR | {"help": "Pass the input through this processor."}),
+    (("--post",), _PROCESSOR | {"help": "Pass the answer through this processor."}),
     (("--priority",), {"type": int, "help": "Larger is sooner, from -1000 to 1000."}),
     (("--deadline",), {"type": float, "metavar": "SECONDS", "help": "Give the answer up after so long."}),
     (("--timeout",), {"type": float, "metavar": "SECONDS", "help": "Wait no longer for a piece of it."}),
@@ -66,7 +68,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
 def model_option(command: Any) -> Any:  # noqa: ANN401 - click's decorators are untyped this way
     """Add ``--model``."""
     text = "A model's name, an alias, a model folder, or auto for any that will do."
-    return click.option("-m", "--model", metavar="NAME", help=text)(command)
+    return click.option("-m", "--model", metavar="NAME", help=text, shell_complete=complete_models)(command)
 
 
 def request_options(command: Any) -> Any:  # noqa: ANN401

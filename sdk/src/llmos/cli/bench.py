@@ -16,9 +16,10 @@ from llmos._models import folder_spec
 from llmos.cli._bench import SHORTEST, Bench, Effort, Figure, Work, check_effort, works
 from llmos.cli._bench_report import draw, print_table
 from llmos.cli._common import Common, check_plot, json_option, note, pass_common, print_json
-from llmos.cli.machine import busy, machine
+from llmos.cli._completing import complete_models
 from llmos.cli._sampling import key_values
 from llmos.cli.export import show_progress
+from llmos.cli.machine import busy, machine
 from llmos.cli.models import known_models
 from llmos_kernel import KernelConfig
 from llmos_kernel.errors import InvalidArgument
@@ -35,7 +36,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 
 
 @click.command("bench")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_models)
 @click.option("--quick", is_flag=True, help="One repetition of less: to see that it works.")
 @click.option("--streams", metavar="1,4,8,16", callback=_numbers, help="How many streams run at once, each in turn.")
 @click.option("--prompt", type=int, help="Tokens of the streams' prompts.")

@@ -14,9 +14,9 @@ from llmos._library import Library
 from llmos._models import folder_spec, read_folder
 from llmos._serving import Replicas
 from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json, say
+from llmos.cli._completing import complete_models
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import InvalidArgument, NotFound
-
 
 ADDING = """\b
 A model folder is made from a checkpoint, such as one from Hugging Face:
@@ -59,7 +59,7 @@ def list_models(common: Common, as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @click.option("--load", is_flag=True, help="Load the model and ask its executor as well.")
 @json_option
 @pass_common
@@ -107,7 +107,7 @@ def add(common: Common, folder: Path, name: str | None, aliases: tuple[str, ...]
 
 
 @command.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @json_option
 @pass_common
 def remove(common: Common, name: str, as_json: bool) -> None:
@@ -121,7 +121,7 @@ def remove(common: Common, name: str, as_json: bool) -> None:
 
 @command.command("alias")
 @click.argument("name")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_models)
 @click.option("--remove", "forget", is_flag=True, help="Forget the alias NAME.")
 @json_option
 @pass_common
@@ -158,6 +158,11 @@ def _real_name(common: Common, name: str, model: str) -> str:
 def known_models(common: Common) -> list[ModelSpec]:
     """Return every model that the settings and the plugins bring.  Imports no plugin."""
     return sorted((*common.installed().models(), *common.settings().kernel.models), key=lambda spec: spec.name)
+
+
+def called(common: Common, models: list[ModelSpec]) -> list[str]:
+    """Return all names of *models*, with their aliases."""
+    return [name for real, others in _aliases(common, models).items() for name in (real, *others)]
 
 
 def find_model(common: Common, name: str) -> ModelSpec:

@@ -14,6 +14,7 @@ import click
 
 from llmos._library import Library
 from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json, say
+from llmos.cli._completing import complete_installed
 from llmos_kernel.contracts import API
 from llmos_kernel.errors import CallerError, InvalidArgument, NotFound
 from llmos_kernel.loader import PluginRecord, listing, nearest
@@ -56,7 +57,7 @@ def list_plugins(common: Common, kind: str | None, as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_installed)
 @json_option
 @pass_common
 def show(common: Common, name: str, as_json: bool) -> None:
@@ -77,7 +78,7 @@ def show(common: Common, name: str, as_json: bool) -> None:
 
 
 @command.command("check")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete_installed)
 @json_option
 @pass_common
 def check(common: Common, names: tuple[str, ...], as_json: bool) -> int:
@@ -98,7 +99,7 @@ def check(common: Common, names: tuple[str, ...], as_json: bool) -> int:
 
 
 @command.command("disable")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_installed)
 @json_option
 @pass_common
 def disable(common: Common, name: str, as_json: bool) -> None:
@@ -112,7 +113,7 @@ def disable(common: Common, name: str, as_json: bool) -> None:
 
 
 @command.command("enable")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_installed)
 @json_option
 @pass_common
 def enable(common: Common, name: str, as_json: bool) -> None:

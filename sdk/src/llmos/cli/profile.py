@@ -10,10 +10,11 @@ import click
 
 from llmos import StepProfile
 from llmos.cli._common import Common, json_option, note, pass_common, print_columns, print_json, say
-from llmos.cli.machine import busy, machine
+from llmos.cli._completing import complete_models
 from llmos.cli._profile import QUICK, Effort, measure
 from llmos.cli._sampling import key_values
 from llmos.cli.export import show_progress
+from llmos.cli.machine import busy, machine
 from llmos.cli.models import find_model
 from llmos_kernel.api import Task
 from llmos_kernel.contracts import ModelSpec, StepExecutor
@@ -29,7 +30,7 @@ _NAMES = {
 
 
 @click.command("profile")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_models)
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the profile to this file, for other commands."
 )
