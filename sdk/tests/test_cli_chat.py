@@ -185,6 +185,25 @@ def test_by_a_task_file(llmos: CommandLine, echo: EchoBackend, monkeypatch: pyte
     assert {"max_tokens": 9, "top_k": 4} == dict(task.params)
 
 
+def test_a_task_file_in_a_conversation(llmos: CommandLine, echo: EchoBackend) -> None:
+    """/task begins anew with the file's system, prompt, model and parameters; a wrong file changes nothing."""
+    Path("tutor.toml").write_text(
+        'type = "chat"\nsystem = "be brief"\nprompt = "explain {{ input }}"\nmodel = "toy"\n[params]\nmax_tokens = 9\n'
+    )
+    Path("wrong.toml").write_text('type = "embed"')
+    done = llmos.talk("a", "/task tutor.toml", "b", "/task wrong.toml", "/task", "c")
+
+    assert 0 == done.code
+    assert "toy answers as tutor.toml says." in done.err
+    assert "wrong.toml: type must be chat" in done.err
+    assert "/task needs a file" in done.err
+    assert [[("user", "a")]] == heard(echo)
+    assert [("system", "be brief"), ("user", "explain b"), ("assistant", "explain b"), ("user", "explain c")] == heard(
+        echo, 1
+    )[-1]
+    assert {"max_tokens": 9} == dict(echo.executors[1].tasks[-1].params)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, Self
 
@@ -12,9 +13,10 @@ import click
 from llmos._client import Client, Model
 from llmos._conversation import Conversation
 from llmos._requests import Messages, Options, opening
+from llmos._task_file import TaskFile
 from llmos.cli._common import flowing, read_text, say
 from llmos_kernel.api import Auto
-from llmos_kernel.errors import InvalidArgument
+from llmos_kernel.errors import ConfigError, InvalidArgument
 from llmos_kernel.loader import nearest
 
 ATTACHMENT_LIMIT = 2**24
@@ -24,6 +26,7 @@ HELP = """\
 /clear            forget the conversation
 /model [NAME]     go on with another model, or say which one answers
 /system [TEXT]    begin anew, and tell the model TEXT first
+/task FILE        begin anew, and ask as this task file says
 /file PATH        put a text file before what you say next
 /save FILE        keep the conversation
 /load FILE        go on with a conversation that was kept
@@ -40,7 +43,7 @@ class Chat:
         asked: Callable[[str], str] = str,
     ) -> None:  # fmt: skip
         """*asked* makes of what the user says what the model is asked."""
-        self._client, self._options, self._asked = client, options, asked
+        self._client, self._given, self._options, self._asked = client, options, options, asked
         self._files: list[str] = []
         self.model = client.load_model(model)
         try:
@@ -50,7 +53,7 @@ class Chat:
             raise
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": self._help, "/clear": self._clear, "/model": self._go_on_with, "/system": self._begin_with,
-            "/file": self._attach, "/save": self.save, "/load": self.load,
+            "/task": self._talk_by, "/file": self._attach, "/save": self.save, "/load": self.load,
         }  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -109,27 +112,61 @@ class Chat:
 
     def _go_on_with(self, name: str) -> None:
         if name:
-            model = self._client.load_model(name)
-            try:
-                before = self.model
-                self._restart(model, self.conversation.messages)
-            except BaseException:
-                model.close()
-                raise
-            before.close()
+            self._exchange(self._client.load_model(name), self.conversation.messages)
         click.echo(f"{self.model.name} answers.", err=True)
 
     def _begin_with(self, text: str) -> None:
         self._restart(self.model, opening(text or None, ()))
 
+    def _talk_by(self, file: str) -> None:
+        """Do as ``--task`` does: what was given on the command line goes before what the file says."""
+        _demand(file, "/task")
+        task = task_to_talk_by(file)
+        model = self._client.load_model(task.chosen) if task.model or task.require else self.model
+        self._exchange(model, opening(task.system or None, ()))
+        self._asked, self._options = partial(asked_by, task), cast("Options", {**task.options(), **self._given})
+        click.echo(f"{self.model.name} answers as {file} says.", err=True)
+
     def _attach(self, path: str) -> None:
         _demand(path, "/file")
         self._files.append(attachment(path))
+
+    def _exchange(self, model: Model, said: Messages) -> None:
+        """Go on with *model*, and give back the one before it; if that fails, go on as before."""
+        before = self.model
+        try:
+            self._restart(model, said)
+        except BaseException:
+            if model is not before:
+                model.close()
+            raise
+        if model is not before:
+            before.close()
 
     def _restart(self, model: Model, said: Messages) -> None:
         conversation = _conversation(model, said)
         self.conversation.close()
         self.model, self.conversation = model, conversation
+
+
+def task_to_talk_by(file: str) -> TaskFile:
+    """Return the task in *file*; raise `ConfigError` for one that is no chat, or of which one text is no input."""
+    task = TaskFile.read(file)
+    if task.type != "chat":
+        raise _not_to_talk_by(file, "type", task.type, "chat")
+    if len(task.fields) > 1:
+        raise _not_to_talk_by(file, "prompt", task.prompt, "a text with one placeholder")
+    return task
+
+
+def _not_to_talk_by(file: str, field: str, value: str, expected: str) -> ConfigError:
+    message = f"{file}: {field} must be {expected}, to talk by it, not {value!r}"
+    return ConfigError(message, field=field, value=value, expected=expected, source=file, others=[])
+
+
+def asked_by(task: TaskFile, text: str) -> str:
+    """Return what a model is asked by *task* when somebody says *text*."""
+    return str(task.asked(text))
 
 
 def attachment(path: str) -> str:

@@ -13,12 +13,10 @@ from typing import cast
 import click
 
 from llmos._requests import Options
-from llmos._task_file import TaskFile
 from llmos.cli._common import Common, pass_common, read_line, read_text
 from llmos.cli._sampling import model_option, request_options, say_what_it_is, taken
-from llmos.cli._talk import Chat
+from llmos.cli._talk import asked_by, Chat, task_to_talk_by
 from llmos_kernel.api import Auto
-from llmos_kernel.errors import ConfigError
 
 HISTORY = "chat_history"
 """The file in the user's folder that keeps what was typed."""
@@ -40,11 +38,11 @@ def command(
     **given: object,
 ) -> None:  # fmt: skip
     """Talk with a model.  On a pipe, each line is a turn.  /help says what else can be done."""
-    options, task = taken(given), None if file is None else _task(file)
+    options, task = taken(given), None if file is None else task_to_talk_by(file)
     chosen: str | Auto = model or common.settings().model
     asked: Callable[[str], str] = str
     if task is not None:
-        asked, system = partial(_asked, task), system or task.system or None
+        asked, system = partial(asked_by, task), system or task.system or None
         options = cast("Options", {**task.options(), **options})
         if model is None and (task.model or task.require):
             chosen = task.chosen
@@ -57,25 +55,6 @@ def command(
                 _interact(common, chat)
         else:
             _listen(chat)
-
-
-def _task(file: str) -> TaskFile:
-    """Return the task in *file*; raise `ConfigError` for one that is no chat, or of which one text is no input."""
-    task = TaskFile.read(file)
-    if task.type != "chat":
-        raise _not_to_talk_by(file, "type", task.type, "chat")
-    if len(task.fields) > 1:
-        raise _not_to_talk_by(file, "prompt", task.prompt, "a text with one placeholder")
-    return task
-
-
-def _not_to_talk_by(file: str, field: str, value: str, expected: str) -> ConfigError:
-    message = f"{file}: {field} must be {expected}, to talk by it, not {value!r}"
-    return ConfigError(message, field=field, value=value, expected=expected, source=file, others=[])
-
-
-def _asked(task: TaskFile, text: str) -> str:
-    return str(task.asked(text))
 
 
 def on_terminal() -> bool:
