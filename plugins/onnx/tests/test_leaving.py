@@ -13,7 +13,7 @@ import pytest
 
 from llmos import Client, Model, Stream
 from llmos.testing import Gate
-from llmos_kernel import ModelSpec, Plan
+from llmos_kernel import Kernel, ModelSpec, Plan
 from llmos_onnx.executor import OnnxExecutor
 from llmos_onnx.export import export_model
 from plugins.onnx.tests.checkpoint_writer import Recipe, write_checkpoint
@@ -88,8 +88,12 @@ def spec(model_folder: Callable[..., Path]) -> ModelSpec:
 @contextmanager
 def leaver(spec: ModelSpec) -> Iterator[tuple[Model, Client, Steps]]:
     """The model for whoever stays, the client of whoever leaves, and the steps."""
-    with served(spec) as (client, model), Client(kernel=client._lease.kernel) as leaving:
-        yield model, leaving, Steps(client, model)
+    with served(spec) as (client, model):
+        kernel = client._lease.kernel
+        assert isinstance(kernel, Kernel)
+
+        with Client(kernel=kernel) as leaving:
+            yield model, leaving, Steps(client, model)
 
 
 leaving_somehow = pytest.mark.parametrize("leave", [close_the_stream, drop_the_stream, close_the_client])
