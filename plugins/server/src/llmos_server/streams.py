@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Message, Send
 
 EVENTS = "text/event-stream"
 """Server-sent events (HTML standard, section 9.2)."""
@@ -28,6 +29,11 @@ class Pieces(StreamingResponse):
         self._pieces = pieces
 
     async def stream_response(self, send: Send) -> None:
-        """Send all of it."""
+        """Send all of it.  After each piece others have their turn, also to say that this reader has gone."""
+
+        async def sent(message: Message) -> None:
+            await send(message)
+            await asyncio.sleep(0)
+
         async with aclosing(self._pieces):
-            await super().stream_response(send)
+            await super().stream_response(sent)
