@@ -25,6 +25,7 @@ from llmos_server.ollama import catalogue as ollama_catalogue
 from llmos_server.ollama import talking as ollama_talking
 from llmos_server.openai import catalogue, completions
 from llmos_server.options import ServerOptions
+from llmos_server.remote import calls
 from llmos_server.remote import routes as remote
 from llmos_server.remote.sessions import Connect
 from llmos_server.responses import routes as responses
@@ -39,6 +40,7 @@ ROUTERS = (
     ollama_talking.router,
     responses.router,
     remote.router,
+    calls.router,
     admin.router,
     evaluations.router,
     web.router,

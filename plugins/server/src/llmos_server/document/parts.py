@@ -27,7 +27,6 @@ def told(answer: type[Answer], status: int = 200, stream: str = "") -> Responses
     return {status: described}
 
 
-def streamed() -> Responses:
+def streamed(media_type: str = EVENTS, description: str = "Server-sent events.") -> Responses:
     """Return what a route answers that only streams."""
-    described = {"description": "Server-sent events.", "content": {EVENTS: {"schema": {"type": "string"}}}}
-    return {200: described}
+    return {200: {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}}
