@@ -123,7 +123,7 @@ def _described(package: str, names: tuple[str, ...]) -> str:
 def hooks() -> str:
     """Return the page of the hooks, with their exact arguments."""
     text = ["# Hooks", "", inspect.getdoc(hookspecs) or "", ""]
-    for kind, name in hookspecs.HOOKS.items():
+    for kind, name in (*hookspecs.HOOKS.items(), ("observer", "llmos_metrics")):
         hook = getattr(hookspecs, name)
         gives = _returned(hook)
         linked = f"[`{gives}`][llmos_kernel.{gives}]" if gives in _public("llmos_kernel") else f"`{gives}`"

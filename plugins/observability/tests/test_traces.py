@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,6 +146,25 @@ def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def test_no_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody answers, the kernel stops all the same, without trying for long, and no thread is left."""
+    before = threading.active_count()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    observer = Traces({}, patience=0.1)
+    with Kernel(
+        KernelConfig(models=[echo_spec("echo")]), [EchoBackend(), FirstComePlugin(), ("t", observer)]
+    ) as kernel:
+        process = kernel.attach()
+        process.recv(process.schedule(Task("generate", "echo", "one two")))
+        process.close()
+        left = kernel.stop(timeout=5.0)
+
+    assert () == left
+    assert before == threading.active_count()
 
 
 def test_spans_reach_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:

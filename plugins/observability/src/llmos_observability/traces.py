@@ -11,6 +11,7 @@ A task's spans are made when it ends, from the kernel's own figures, so a task t
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -33,6 +34,8 @@ HELD = 64
 """Most preemptions of a task that are told."""
 LIVE = 2**16
 """Most tasks whose preemptions are remembered."""
+PATIENCE = 2.0
+"""Seconds that a collector has to take what is left when the kernel stops."""
 _NS = 1_000_000_000
 
 
@@ -47,14 +50,20 @@ class Traces:
     api = 1
 
     def __init__(
-        self, config: Mapping[str, Any], processor: SpanProcessor | None = None, now: Callable[[], int] = time.time_ns
-    ) -> None:
+        self, config: Mapping[str, Any], processor: SpanProcessor | None = None, now: Callable[[], int] = time.time_ns,
+        patience: float = PATIENCE,
+    ) -> None:  # fmt: skip
         read_options(Options, config, SOURCE)
         self._now, self._offset = now, 2**63
         self._held: dict[int, list[float]] = {}
         """When each task lost its place, had one again, lost it again ..."""
         self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-        self._provider.add_span_processor(processor or BatchSpanProcessor(_exporter()))
+        self._exporter: Any = None
+        self._patience = patience
+        if processor is None:
+            self._exporter = _exporter()
+            processor = BatchSpanProcessor(self._exporter)
+        self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("llmos_observability")
         self._open = True
 
@@ -72,7 +81,18 @@ class Traces:
             self._tell(fields, event.at)
         elif what == "kernel.stopped":
             self._open = False
+            self._close()
+
+    def _close(self) -> None:
+        """Send what is left; a collector that does not answer is not waited for longer than the patience."""
+        if self._exporter is None:
             self._provider.shutdown()
+            return
+        timer = threading.Timer(self._patience, self._exporter.shutdown)  # it gives up trying again
+        timer.start()
+        self._provider.shutdown()
+        timer.cancel()
+        timer.join()
 
     def _turn(self, task: int, at: float, *, lost: bool) -> None:
         held = self._held.get(task, [])
