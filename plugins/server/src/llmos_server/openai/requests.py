@@ -1,7 +1,8 @@
 """The bodies of requests, as OpenAI's API reference has them (platform.openai.com/docs/api-reference).
 
-Fields that say something about OpenAI's own service (``user``, ``store``, ``metadata``, ...) are taken and change
-nothing here.  A field that is not known is refused, because a client that sends it expects something of it.
+Fields that are for whoever runs OpenAI's own service (``user``, ``metadata``, ...) are taken and change nothing here.
+What would change the answer and cannot be done is refused, and so is a field that is not known, because a client that
+sends it expects something of it.
 """
 
 from __future__ import annotations
@@ -190,9 +191,11 @@ class ChatBody(Sampling):
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     metadata: dict[str, str] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    reasoning_effort: str | None = None
+    store: Literal[False] | None = None
+    """Chats are never kept; `/v1/responses` keeps what it answers."""
+    service_tier: Literal["auto", "default"] | None = None
+    reasoning_effort: Literal["none"] | None = None
+    """How long to think is not for the models here; a client that asks for it expects to get it."""
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
