@@ -14,7 +14,7 @@ import pytest
 from tests.benchmarks.encoders.report import markdown as encoder_table
 from tests.benchmarks.encoders.words import sentences
 from llmos_onnx.export import export_model
-from tests.benchmarks import operators, records
+from tests.benchmarks import operators, records, remote
 from tests.benchmarks.checkpoints import write_checkpoint
 from tests.benchmarks.peers.compare import Comparing, Seat, interleaved
 from tests.benchmarks.peers.environments import Home
@@ -28,7 +28,7 @@ from tests.benchmarks.peers.works import QUICK, decode, mixed, prefill, streams
 from tests.benchmarks.policies import compare, simulated
 from tests.benchmarks.policies.compare import Saturated, judge
 from tests.benchmarks.policies.report import markdown as policy_table
-from tests.benchmarks.readme import OPERATORS, POLICIES, RECORDS, SIMULATED, comparisons, write
+from tests.benchmarks.readme import OPERATORS, POLICIES, RECORDS, REMOTE, SIMULATED, comparisons, write
 from tests.benchmarks.readme import markdown as kernel_table
 from tests.workspace import ROOT, run
 
@@ -260,6 +260,7 @@ def test_documents_show_the_committed_figures() -> None:
     assert policy_table(POLICIES) in (ROOT / "plugins" / "schedulers" / "README.md").read_text("utf-8")
     assert simulated.markdown(SIMULATED) in (ROOT / "plugins" / "simulator" / "README.md").read_text("utf-8")
     assert records.markdown(RECORDS) in (ROOT / "plugins" / "data" / "README.md").read_text("utf-8")
+    assert remote.markdown(REMOTE) in (ROOT / "plugins" / "remote" / "README.md").read_text("utf-8")
 
 
 def test_simulated_waits_are_within_their_goal() -> None:
@@ -276,6 +277,14 @@ def test_files_are_processed_as_fast_as_they_should_be() -> None:
 
     assert 1_000_000 == found["records"]
     assert all(found["speed"][way] >= goal for way, goal in found["goals"].items())
+
+
+def test_ways_to_a_far_end_are_compared() -> None:
+    """Every way gets the same answer from the benchmark's far end, and has its time."""
+    found = remote.calls(3)
+
+    assert 4 == len(found)
+    assert all(one.n == 3 and one.median > 0 for one in found)
 
 
 def test_policies_meet_their_goals() -> None:

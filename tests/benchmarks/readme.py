@@ -11,7 +11,7 @@ if __name__ == "__main__" and not __package__:  # run as a file
 
 from tests.benchmarks.encoders import report as embedding  # noqa: E402 - the path comes first
 from tests.benchmarks.figures import cells, load  # noqa: E402 - the path comes first
-from tests.benchmarks import operators, records  # noqa: E402 - the same
+from tests.benchmarks import operators, records, remote  # noqa: E402 - the same
 from tests.benchmarks.peers import report  # noqa: E402 - the same
 from tests.benchmarks.policies import report as waiting  # noqa: E402 - the same
 from tests.benchmarks.policies import simulated  # noqa: E402 - the same
@@ -23,6 +23,7 @@ ENCODERS = RESULTS / "encoders-minilm.json"
 SIMULATED = RESULTS / "simulated-smollm2-135m.json"
 POLICIES = RESULTS / "policies-smollm2-135m.json"
 RECORDS = RESULTS / "records.json"
+REMOTE = RESULTS / "remote.json"
 OPERATORS = RESULTS / "operators-smollm2-135m.json"
 
 
@@ -64,3 +65,4 @@ if __name__ == "__main__":
     write(ROOT / "plugins" / "schedulers" / "README.md", waiting.markdown(POLICIES), "policies")
     write(ROOT / "plugins" / "simulator" / "README.md", simulated.markdown(SIMULATED), "simulated")
     write(ROOT / "plugins" / "data" / "README.md", records.markdown(RECORDS), "records")
+    write(ROOT / "plugins" / "remote" / "README.md", remote.markdown(REMOTE), "remote")

@@ -240,6 +240,17 @@ def test_partial_text_is_kept(server: FarEnd) -> None:
         assert stream.text_so_far == "One"
 
 
+def test_partial_text_of_a_whole_answer(server: FarEnd) -> None:
+    """Who does not stream finds in the event of the failure what came before."""
+    server.replies.append(events(chunk("One"), chunk(" two"), ending="break", done=False))
+    with client_of(OpenAIBackend({}), spec_of(server)) as client:
+        task = Task("chat", "far", [{"role": "user", "content": "Count"}])
+        event = client.process.recv(client.process.schedule(task)).body
+
+    assert isinstance(event.error, ModelUnavailable)
+    assert event.text == "One two"
+
+
 INPUTS: list[Any] = [
     "text", [], [5], [{"content": "no role"}], [{"role": "user"}], [{"role": "queen", "content": "x"}],
     [{"role": "user", "content": "\ud800"}], [{"role": "user", "content": object()}],

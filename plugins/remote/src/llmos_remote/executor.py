@@ -51,6 +51,44 @@ class Tally:
         self.generated += used.generated
 
 
+@attrs.define
+class _Said:
+    """What a far end said of a task.
+
+    For a task that does not stream only the first piece goes out at once, so that it is known when that came: each
+    takes the kernel's lock, and there may be thousands.
+    """
+
+    id: int
+    emit: Emit
+    streams: bool = attrs.field(kw_only=True)
+    begun: bool = False
+    texts: list[str] = attrs.field(factory=list)
+    logprobs: list[Any] = attrs.field(factory=list)
+
+    async def say(self, text: str, logprobs: tuple[Any, ...] = ()) -> None:
+        """Deliver a piece, or keep it for the end."""
+        if not (text or logprobs):
+            return
+        self.texts.append(text)
+        self.logprobs += logprobs
+        if self.streams or not self.begun:
+            await self.deliver()
+
+    async def deliver(self) -> None:
+        """Deliver what was kept."""
+        rest = self.rest()
+        if rest.text or rest.logprobs:
+            self.begun = True
+            await self.emit(rest)
+
+    def rest(self) -> Result:
+        """Return what was kept, and keep it no longer."""
+        rest = Result(self.id, text="".join(self.texts), logprobs=tuple(self.logprobs))
+        self.texts, self.logprobs = [], []
+        return rest
+
+
 class RemoteExecutor(RunExecutor):
     """A model at a far end.  *wire* makes the HTTP client; each event loop has its own."""
 
@@ -79,18 +117,18 @@ class RemoteExecutor(RunExecutor):
         now = asyncio.get_running_loop().time
         ends = math.inf if task.deadline is None else now() + task.deadline
 
-        async def say(text: str, logprobs: tuple[Any, ...] = ()) -> None:
-            if text or logprobs:
-                await emit(Result(id, text=text, logprobs=logprobs))
-
+        said = _Said(id, emit, streams=task.stream)
         for attempt in itertools.count():
             await self._turn(ends - now())
             try:
-                answered = await self._ask(task.kind, request, say)
+                answered = await self._ask(task.kind, request, said.say)
             except Refusal as refused:
                 refusal = refused
+            except KernelError:
+                await said.deliver()
+                raise
             else:
-                return self._result(id, answered)
+                return self._result(said.rest(), answered)
             await asyncio.sleep(self._wait(refusal, attempt, id, ends - now()))
         raise AssertionError("there is always another attempt, or an error")
 
@@ -130,14 +168,14 @@ class RemoteExecutor(RunExecutor):
             self._keeper = loop.create_task(_keep(wire))
         return self._client
 
-    def _result(self, id: int, answered: Answered) -> Result:
+    def _result(self, rest: Result, answered: Answered) -> Result:
         used = answered.usage
         cost = self._options.prices.cost(used)
         self._tally.add(used, cost)
         if answered.vector:
-            return Result(id, value=list(answered.vector))
+            return Result(rest.id, value=list(answered.vector))
         tokens = {"prompt": used.prompt, "cached": used.cached, "generated": used.generated}
-        return Result(id, value={**answered.facts, "usage": tokens, "cost": cost}, finish=answered.finish)
+        return attrs.evolve(rest, value={**answered.facts, "usage": tokens, "cost": cost}, finish=answered.finish)
 
 
 def _ours(error: BaseException) -> KernelError | Refusal | None:
