@@ -34,9 +34,10 @@ PAGES = ("chat", "overview", "tasks", "models", "plugins", "results")
 SIZES: dict[str, Any] = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 LONG = "qwen2.5-coder-32b-instruct-awq-int4-with-a-rather-long-name"
 SHORT = "小模型"
-ENDED, RUNNING = (5, 60, 20, 9, 34, 14, 28, 3), 6
-"""Words of the tasks that end, and how many go on meanwhile."""
+WORDS = (40, 180, 90, 25, 300, 60, 140, 12)
+"""Of what is asked, again and again, by somebody for each."""
 PROMPT = "An operating system gives each program its share of a machine. llmos does the same for language models."
+GIB = 2**30
 SETTINGS = f'{{"logprobs": true, "model": "{LONG}"}}'
 STEP = 0.03
 """Seconds that a step of the slowed model takes."""
@@ -46,7 +47,7 @@ STEP = 0.03
 def busy() -> Iterator[Site]:
     """Serve models of which one is slow, with tasks that ended and tasks that run."""
     echo, end = EchoBackend(rows=4), threading.Event()
-    specs = (echo_spec("echo", aliases=("parrot",)), echo_spec(LONG), echo_spec(SHORT))
+    specs = (echo_spec("echo", aliases=("parrot",), nbytes=4 * GIB), echo_spec(LONG, nbytes=5 * GIB), echo_spec(SHORT))
     with serving(echo=echo, config={"models": specs}) as site, tempfile.TemporaryDirectory() as name:
         site.app.state.home = Path(name)
         for number, (model, value) in enumerate((("echo", 62.5), (LONG, 81.0), (SHORT, 47.25))):
@@ -56,27 +57,24 @@ def busy() -> Iterator[Site]:
             end.wait(STEP)
 
         echo.faults.on_step = slow
-        asking = [_asking(site, words) for words in ENDED]
+        asking = [threading.Thread(target=_ask, args=(site, words, end)) for words in WORDS]
         for thread in asking:
-            thread.join()
-        asking = [_asking(site, 4000) for _ in range(RUNNING)]
+            thread.start()
         yield site
         end.set()
-        for task in site.http.get("/v1/llmos/tasks?state=live").json()["data"]:
-            site.http.post(f"/v1/llmos/tasks/{task['id']}/cancel")
         for thread in asking:
             thread.join()
 
 
-def _asking(site: Site, words: int) -> threading.Thread:
+def _ask(site: Site, words: int, end: threading.Event) -> None:
     body = {"model": "echo", "messages": [{"role": "user", "content": " ".join(["word"] * words)}]}
-    thread = threading.Thread(target=lambda: httpx.post(f"{site.url}/v1/chat/completions", json=body, timeout=600))
-    thread.start()
-    return thread
+    with httpx.Client(base_url=site.url, timeout=120) as client:
+        while not end.is_set():
+            client.post("/v1/chat/completions", json=body)
 
 
-def photograph(page: Page, name: str) -> bytes:
-    """Return a picture of the page of that name, as it is when it shows something."""
+def photograph(page: Page, name: str, settle: float) -> bytes:
+    """Return a picture of the page of that name, as it is when it shows something; *settle* is in milliseconds."""
     page.evaluate("name => { location.hash = `#/${name}`; }", name)
     expect(page.locator(f"main.page-{name}")).to_be_visible()
     expect(page.locator("main .wait")).to_have_count(0)
@@ -86,7 +84,7 @@ def photograph(page: Page, name: str) -> bytes:
         page.keyboard.press("Enter")
         expect(page.locator(".message.assistant .stats")).to_be_visible(timeout=60_000)
         page.locator(".token").nth(3).focus()
-    page.wait_for_timeout(3000 if name in ("overview", "tasks") else 300)
+    page.wait_for_timeout(settle if name in ("overview", "tasks") else 300)
     return bytes(page.screenshot())
 
 
@@ -106,7 +104,7 @@ def pictures(browser: Browser, site: Site, only: Collection[str]) -> Iterator[tu
         page = context.new_page()
         page.goto(site.url)
         for name, place in wanted.items():
-            yield name, photograph(page, place)
+            yield name, photograph(page, place, 3000 if len(only) == 0 else 60_000)
         context.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from llmos import KeyRing
-from llmos.testing import EchoBackend
+from llmos.testing import EchoBackend, echo_spec
 from llmos_kernel.errors import ModelUnavailable
 from plugins.server.tests.serving import PATIENCE, Site, serving
 from plugins.server.tests.test_evaluations import keep
@@ -236,12 +236,18 @@ def test_the_key_is_asked_for_once(tmp_path: Path, visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("name", ["chat", "overview", "tasks", "models", "plugins", "results"])
-def test_nothing_is_wider_than_a_phone(site: Site, visit: Visit, name: str) -> None:
-    """No page scrolls sideways."""
-    for _ in range(2):
-        site.chat("one two three four")
-    page = visit(f"{site.url}/#/{name}", viewport=PHONE)
-    expect(page.locator("#link")).to_have_text("Connected")
+def test_nothing_is_wider_than_a_phone(visit: Visit, name: str) -> None:
+    """No page scrolls sideways, however long the name of a model is."""
+    long = "qwen2.5-coder-32b-instruct-awq-int4-" * 3
+    with serving(config={"models": (echo_spec(long),)}) as site:
+        site.post(
+            "/v1/chat/completions", model=long, messages=[{"role": "user", "content": "hello"}]
+        ).raise_for_status()
+        page = visit(f"{site.url}/#/{name}", viewport=PHONE)
+        expect(page.locator("#link")).to_have_text("Connected")
+        expect(page.locator("main .wait")).to_have_count(0)
+        if name == "chat":
+            expect(page.locator("#model")).to_have_value(long)
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    assert page.evaluate("document.querySelector('main').scrollWidth") <= PHONE["width"]
+        for box in ("html", "main", ".talk" if name == "chat" else "main > *"):
+            assert page.evaluate("box => document.querySelector(box).scrollWidth", box) <= PHONE["width"]

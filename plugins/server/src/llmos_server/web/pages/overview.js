@@ -27,7 +27,8 @@ export class Overview {
     this.table = h("tbody", {});
     this.#makeTiles();
     const head = h("div", { class: "row page-head" }, h("h1", { class: "grow" }, t("page.overview")), pauseButton(this.live));
-    const page = h("div", { class: "overview" }, head, this.tiles, this.charts, this.#latencies());
+    const page = h("div", { class: "overview" }, head, this.tiles, this.charts);
+    this.waits = this.#latencies();
     this.#makeCharts();
     this.tick();
     return page;
@@ -48,7 +49,11 @@ export class Overview {
     const devices = Object.keys(this.live.tick?.devices ?? { cpu: {} });
     this.throughput = new LineChart({
       title: t("chart.throughput"), note: t("chart.throughput.why"), format: rate, axis: number,
-      series: [line("chart.generated", 1, (row) => row.generated), line("chart.prompt", 2, (row) => row.prompt)],
+      series: [line("chart.generated", 1, (row) => row.generated)],
+    });
+    this.prompts = new LineChart({
+      title: t("chart.prompts"), note: t("chart.throughput.why"), format: rate, axis: number,
+      series: [line("chart.prompt", 2, (row) => row.prompt)],
     });
     this.queue = new LineChart({
       title: t("chart.queue"), note: t("chart.queue.why"), format: number, least: 4,
@@ -66,8 +71,8 @@ export class Overview {
     const pick = h("select", { "aria-label": t("chart.latency.pick"), onchange: (event) => this.#choose(event.target.value) },
       WAITS.map((name) => h("option", { value: name, selected: name === this.wait }, t(`wait.${name}`))));
     this.latency.element.querySelector("h2").after(pick);
-    this.all = [this.throughput, this.queue, this.latency, this.memory];
-    this.charts.replaceChildren(...this.all.map((chart) => chart.element));
+    this.all = [this.throughput, this.prompts, this.queue, this.latency, this.memory];
+    this.charts.replaceChildren(...this.all.map((chart) => chart.element), this.waits);
   }
 
   #choose(name) {

@@ -6,7 +6,7 @@ import * as format from "../format.js";
 import { known, locale, t } from "../i18n.js";
 
 const VIEWS = ["all", "active", "problems"];
-const PROBLEMS = ["failed", "incompatible", "blocked"];
+const PROBLEMS = ["failed", "incompatible"];
 
 export class Plugins {
   constructor(live) {
@@ -75,7 +75,7 @@ function row({ name, state, why, needs, distribution, version, value, seconds })
     "li", {},
     h("div", { class: "row" }, h("b", {}, name), h("span", { class: `badge plugin-${state}` }, PROBLEMS.includes(state) && icon("alert"), known("plugin-state", state))),
     facts && h("p", { class: "muted" }, facts),
-    why && h("p", { class: "why" }, why),
+    why && h("p", { class: PROBLEMS.includes(state) ? "why" : "muted" }, why), // who blocks one means it
     needs && h("p", { class: "why" }, t("plugins.needs", { needs })),
   );
 }

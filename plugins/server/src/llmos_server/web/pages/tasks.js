@@ -120,7 +120,7 @@ class Row {
     this.parts = h("p", { class: "parts" });
     this.facts = h("p", { class: "facts" });
     this.tools = h("div", { class: "row tools" });
-    const name = h("p", { class: "name" }, h("b", {}, `#${task.id}`), " ", h("span", { title: task.model }, task.model), h("small", {}, ` ${known("kind", task.kind)}`));
+    const name = h("p", { class: "name" }, h("b", {}, `#${task.id}`), " ", h("span", { title: task.model }, task.model));
     this.element = h("li", { class: "task" }, name, this.state, h("div", { class: "life" }, this.bar, this.parts), this.facts, this.tools);
     if (!ENDED.includes(task.state)) this.#makeTools(task);
   }
@@ -159,7 +159,7 @@ class Row {
     say(this.parts, task.error ? `${told} · ${task.error}` : told);
     const { prompt, cached, generated } = task;
     const tokens = t(cached ? "tasks.tokens.cached" : "tasks.tokens", { prompt, cached, generated });
-    say(this.facts, [seconds(task.age), tokens, this.everybody && task.tenant].filter(Boolean).join(" · "));
+    say(this.facts, [known("kind", task.kind), seconds(task.age), tokens, this.everybody && task.tenant].filter(Boolean).join(" · "));
     if (ENDED.includes(task.state)) this.tools.replaceChildren();
   }
 
