@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmos import locked
 from llmos._task_file import TaskFile
 from llmos.cli import _records
 from llmos.cli._each import Each
@@ -213,3 +215,15 @@ def test_a_gigabyte_is_not_read_whole() -> None:
 
     assert isinstance(first.error, InvalidArgument)
     assert ("b", 2**28 + 5) == (second.value, second.end)
+
+
+def test_one_run_at_a_time_on_an_output(llmos: CommandLine) -> None:
+    """The second is told which process has it, and takes nothing away; so is who names a folder that is not there."""
+    put("in.jsonl", "a")
+    with locked(Path("out.jsonl")):
+        done = llmos("run", "text.toml", "--each", "in.jsonl", "--output", "out.jsonl")
+    nowhere = llmos("run", "text.toml", "--each", "in.jsonl", "--output", "nowhere/out.jsonl")
+
+    assert (1, True) == (done.code, f"out.jsonl is being written by process {os.getpid()}" in done.err)
+    assert (1, True) == (nowhere.code, "in a folder that exists, which nowhere does not" in nowhere.err)
+    assert ["in.jsonl", "llmos.toml", "text.toml", "two.toml"] == sorted(path.name for path in Path().iterdir())

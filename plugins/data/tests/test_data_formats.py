@@ -18,11 +18,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from llmos import Pipeline, cli
+from llmos import Pipeline, cli, locked
 from llmos_data import normalize
 from llmos_data.blocks import Block
 from llmos_data.files import Files
-from llmos_data.lock import lock_of, locked
 from llmos_data.plan import Plan
 from llmos_data.work import Work
 from llmos_data.workers import Workers
@@ -299,14 +298,14 @@ def test_two_runs_on_one_output() -> None:
 
 def test_the_lock_of_a_killed_run() -> None:
     """It does not block: the system let go of it."""
-    code = "import os, pathlib, signal; from llmos_data.lock import locked\n"
+    code = "import os, pathlib, signal; from llmos import locked\n"
     code += "with locked(pathlib.Path('out')): os.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-c", code], check=False)
-    assert lock_of(Path("out")).exists()
+    assert Path("out.lock").exists()
     with locked(Path("out")), pytest.raises(InvalidArgument), locked(Path("out")):
         pass
 
-    assert not lock_of(Path("out")).exists()
+    assert not Path("out.lock").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")

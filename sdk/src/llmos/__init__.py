@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llmos._conversation import AsyncConversation, Conversation
     from llmos._keys import Key, KeyRing
     from llmos._llmos import LLMOS, load_model
+    from llmos._lock import locked
     from llmos._models import ModelInfo
     from llmos._pipelines import Pipeline, Step
     from llmos._plugin_options import read_options
@@ -44,6 +45,7 @@ _HOMES = {
     "_conversation": ("AsyncConversation", "Conversation"),
     "_keys": ("Key", "KeyRing"),
     "_llmos": ("LLMOS", "load_model"),
+    "_lock": ("locked",),
     "_models": ("ModelInfo",),
     "_pipelines": ("Pipeline", "Step"),
     "_plugin_options": ("read_options",),
@@ -101,6 +103,7 @@ __all__ = [
     "errors",
     "load_model",
     "load_settings",
+    "locked",
     "read_options",
     "reveal",
     "user_home",

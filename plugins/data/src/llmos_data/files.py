@@ -9,10 +9,10 @@ from typing import Any
 
 import attrs
 
+from llmos import locked
 from llmos_data.codecs import WriteCsv, missing
 from llmos_data.folder import Folder, ToFolder
 from llmos_data.journal import Journal
-from llmos_data.lock import locked
 from llmos_data.outputs import Output, ToFile, ToPart, ToStdout, journal_of, part_of
 from llmos_data.plan import Format, Plan
 from llmos_data.run import Run

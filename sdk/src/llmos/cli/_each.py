@@ -25,6 +25,7 @@ import attrs
 import click
 
 from llmos._client import Model
+from llmos._lock import locked
 from llmos._task_file import TaskFile
 from llmos._task_runs import Answer
 from llmos.cli._common import note
@@ -116,6 +117,8 @@ def run_each_record(each: Each, served: Model, *, resume: bool, as_json: bool) -
     form, begun, tally = each.form(), time.monotonic(), Tally()
     with contextlib.ExitStack() as stack:
         source = _opened(each.source, stack)
+        if each.output is not None:
+            stack.enter_context(locked(each.output))
         last = _begun(each, tally, resume=resume)
         if last is None:
             note(f"{each.output} is whole already")

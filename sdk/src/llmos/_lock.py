@@ -20,10 +20,12 @@ _FAR = 2**30
 def locked(output: Path) -> Iterator[None]:
     """Hold *output* for this process.
 
-    Raises `InvalidArgument` with the id of the process that holds it.  The file of a process that was killed does not
-    count: the system let go of its lock.
+    Raises `InvalidArgument` with the id of the process that holds it, or where there is no such folder.  The file of a
+    process that was killed does not count: the system let go of its lock.
     """
     path = lock_of(output)
+    if not path.parent.is_dir():
+        raise InvalidArgument.of("output", str(output), f"in a folder that exists, which {path.parent} does not")
     descriptor = _take(path, output)
     try:
         os.ftruncate(descriptor, 0)
