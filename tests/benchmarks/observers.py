@@ -24,6 +24,7 @@ from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
 from llmos_kernel import Kernel, KernelConfig, Task
 from llmos_observability.log import Log
 from llmos_observability.metrics import Metrics
+from llmos_observability.spans import Spans
 from llmos_observability.traces import Traces
 
 ROUNDS = 9
@@ -33,7 +34,7 @@ OBSERVERS: dict[str, Callable[[], Sequence[object]]] = {
     "none": lambda: (),
     "metrics": lambda: (("metrics", Metrics({})),),
     "log": lambda: (("log", Log({}, io.StringIO())),),
-    "traces": lambda: (("traces", Traces({}, Dropped())),),
+    "traces": lambda: (("traces", Traces({}, lambda: Spans(Dropped()))),),
 }
 
 

@@ -12,12 +12,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from llmos.testing.conformance import MakeObserver, ObserverConformance
 from llmos_observability.log import Log
 from llmos_observability.metrics import Metrics
+from llmos_observability.spans import Spans
 from llmos_observability.traces import Traces
 
 CASES: Mapping[str, Callable[[], object]] = {
     "log": lambda: Log({}, io.StringIO()),
     "log-of-everything": lambda: Log({"events": ["*"]}, io.StringIO()),
-    "traces": lambda: Traces({}, SimpleSpanProcessor(InMemorySpanExporter())),
+    "traces": lambda: Traces({}, lambda: Spans(SimpleSpanProcessor(InMemorySpanExporter()))),
     "metrics": lambda: Metrics({}),
     "metrics-few": lambda: Metrics({"tenants": 0}),
 }

@@ -12,6 +12,7 @@ from llmos.testing import EchoBackend, FirstCome, echo_spec
 from llmos_kernel import Done, Kernel, KernelConfig, Plan, Scheduler, Task, hookimpl
 from llmos_kernel.contracts import Limits
 from llmos_observability.metrics import Metrics
+from llmos_observability.spans import Spans
 from llmos_observability.traces import Traces
 from plugins.observability.tests.scraping import facts, named, samples
 
@@ -49,7 +50,7 @@ class SwappingPlugin:
 def test_preemptions_agree() -> None:
     """The counter, the spans and the scheduler have the same number; nothing else is counted twice for it."""
     spans, metrics, brought = InMemorySpanExporter(), Metrics({}), SwappingPlugin()
-    observers = (("metrics", metrics), ("traces", Traces({}, SimpleSpanProcessor(spans))))
+    observers = (("metrics", metrics), ("traces", Traces({}, lambda: Spans(SimpleSpanProcessor(spans)))))
     kernel = Kernel(KernelConfig(models=[echo_spec("echo")]), [EchoBackend(rows=4), brought, *observers])
     with kernel:
         process = kernel.attach()

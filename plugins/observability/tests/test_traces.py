@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
 from llmos_kernel import Done, Kernel, KernelConfig, Task
-from llmos_kernel.errors import ConfigError
+from llmos_kernel.errors import ConfigError, PluginMissing
 from llmos_kernel.services import Event
+from llmos_observability.spans import Spans
 from llmos_observability.traces import Traces
 
 TASK = {"task": 7, "model": "tiny", "kind": "chat", "tenant": "acme"}
@@ -39,7 +41,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
-        self.observer = Traces({}, SimpleSpanProcessor(self.exporter), now=lambda: 100_000_000_000)
+        self.observer = Traces({}, lambda: Spans(SimpleSpanProcessor(self.exporter), now=lambda: 100_000_000_000))
 
     def tell(self, name: str, at: float, **fields: Any) -> None:
         """Let something happen."""
@@ -106,7 +108,7 @@ def test_times_without_a_place() -> None:
 def test_clocks() -> None:
     """Events that are heard late do not move the spans: the quickest one says how the clocks differ."""
     heard, late = Heard(), iter((100.0, 103.0))
-    heard.observer = Traces({}, SimpleSpanProcessor(heard.exporter), now=lambda: round(next(late) * 1e9))
+    heard.observer = Traces({}, lambda: Spans(SimpleSpanProcessor(heard.exporter), now=lambda: round(next(late) * 1e9)))
     heard.tell("kernel.started", 50.0)
     heard.tell("task.done", 51.0, **END, error="")
 
@@ -154,7 +156,7 @@ def test_no_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
-    observer = Traces({}, patience=0.1)
+    observer = Traces({}, lambda: Spans(patience=0.1))
     with Kernel(
         KernelConfig(models=[echo_spec("echo")]), [EchoBackend(), FirstComePlugin(), ("t", observer)]
     ) as kernel:
@@ -189,3 +191,10 @@ def test_spans_reach_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:
         if attribute.key == "service.name"
     }  # fmt: skip
     assert before == threading.active_count()
+
+
+def test_who_lacks_opentelemetry_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin can be imported without it, so that nothing is wrong where nobody asks for spans."""
+    monkeypatch.setitem(sys.modules, "llmos_observability.spans", None)
+    with pytest.raises(PluginMissing, match=r"pip install 'llmos-observability\[otel\]'"):
+        Traces({})

@@ -5,38 +5,24 @@
 Needs the extra ``otel``.  Where spans go, how many are kept and what the service is called say OpenTelemetry's own
 variables: ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_TRACES_SAMPLER``, ``OTEL_SERVICE_NAME``, ``OTEL_SDK_DISABLED``.
 Names of attributes are those of its conventions for generative AI; no span holds a prompt or an answer.
-
-A task's spans are made when it ends, from the kernel's own figures, so a task that never ends leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
 from llmos import read_options
+from llmos_kernel.errors import PluginMissing
 from llmos_kernel.hookspecs import hookimpl
 from llmos_kernel.services import Event
 
+if TYPE_CHECKING:
+    from llmos_observability.spans import Spans
+
 SOURCE = "observer:traces"
-OPERATIONS = {"generate": "text_completion", "chat": "chat", "embed": "embeddings"}
-"""What the conventions call a kind of task; the others keep their own names."""
-PHASES = ("queued", "prefill", "decode")
-HELD = 64
-"""Most preemptions of a task that are told."""
-LIVE = 2**16
-"""Most tasks whose preemptions are remembered."""
-PATIENCE = 2.0
-"""Seconds that a collector has to take what is left when the kernel stops."""
-_NS = 1_000_000_000
 
 
 @attrs.frozen
@@ -45,110 +31,27 @@ class Options:
 
 
 class Traces:
-    """Makes spans.  One object per kernel; *processor* takes them, by default in batches to an OTLP collector."""
+    """Has spans made of tasks.  One object per kernel; raises `PluginMissing` without the extra ``otel``.
+
+    *make* makes what they are made by; unless told, they go in batches to an OTLP collector.
+    """
 
     api = 1
 
-    def __init__(
-        self, config: Mapping[str, Any], processor: SpanProcessor | None = None, now: Callable[[], int] = time.time_ns,
-        patience: float = PATIENCE,
-    ) -> None:  # fmt: skip
+    def __init__(self, config: Mapping[str, Any], make: Callable[[], Spans] | None = None) -> None:
         read_options(Options, config, SOURCE)
-        self._now, self._offset = now, 2**63
-        self._held: dict[int, list[float]] = {}
-        """When each task lost its place, had one again, lost it again ..."""
-        self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-        self._exporter: Any = None
-        self._patience = patience
-        if processor is None:
-            self._exporter = _exporter()
-            processor = BatchSpanProcessor(self._exporter)
-        self._provider.add_span_processor(processor)
-        self._tracer = self._provider.get_tracer("llmos_observability")
-        self._open = True
+        self._spans = (make or _spans)()
 
     @hookimpl
     def llmos_event(self, event: Event) -> None:
-        """Remember a preemption, or tell of a task that ended."""
-        # An event is heard late, never early: the smallest difference between the clocks is the truest one.
-        self._offset = min(self._offset, self._now() - round(event.at * _NS))
-        what, fields = event.name, event.fields
-        if not self._open or not (fields or what == "kernel.stopped"):
-            return
-        if what in ("task.preempted", "task.resumed"):
-            self._turn(fields["task"], event.at, lost=what == "task.preempted")
-        elif what in ("task.done", "task.failed", "task.cancelled"):
-            self._tell(fields, event.at)
-        elif what == "kernel.stopped":
-            self._open = False
-            self._close()
-
-    def _close(self) -> None:
-        """Send what is left; a collector that does not answer is not waited for longer than the patience."""
-        if self._exporter is None:
-            self._provider.shutdown()
-            return
-        timer = threading.Timer(self._patience, self._exporter.shutdown)  # it gives up trying again
-        timer.start()
-        self._provider.shutdown()
-        timer.cancel()
-        timer.join()
-
-    def _turn(self, task: int, at: float, *, lost: bool) -> None:
-        held = self._held.get(task, [])
-        if len(held) % 2 != lost and len(held) < 2 * HELD and (held or len(self._held) < LIVE):
-            self._held.setdefault(task, held).append(at)
-
-    def _tell(self, fields: Mapping[str, Any], end: float) -> None:
-        kind, model, error = fields["kind"], fields["model"], fields["error"]
-        operation = OPERATIONS.get(kind, kind)
-        begin = end - sum(fields[phase] for phase in PHASES)
-        span = self._tracer.start_span(
-            f"{operation} {model}", kind=SpanKind.INTERNAL, start_time=self._time(begin),
-            attributes=_attributes(fields, operation),
-        )  # fmt: skip
-        if error:
-            span.set_status(StatusCode.ERROR, error)
-        parent = set_span_in_context(span)
-        for name, start, stop in self._parts(fields, begin, end):
-            child = self._tracer.start_span(name, parent, start_time=self._time(start))
-            child.end(self._time(stop))
-        span.end(self._time(end))
-
-    def _parts(self, fields: Mapping[str, Any], begin: float, end: float) -> Iterator[tuple[str, float, float]]:
-        """Yield name, begin and end of each phase that took time, and of each time without a place."""
-        for phase in PHASES:
-            if fields[phase] > 0:
-                yield phase, begin, begin + fields[phase]
-            begin += fields[phase]
-        held = self._held.pop(fields["task"], [])
-        for lost, back in zip(held[::2], [*held[1::2], end], strict=False):
-            yield "preempted", lost, back
-
-    def _time(self, at: float) -> int:
-        return round(at * _NS) + self._offset
+        """Tell of a task that ended."""
+        self._spans.hear(event)
 
 
-def _attributes(fields: Mapping[str, Any], operation: str) -> dict[str, Any]:
-    found = {
-        "gen_ai.operation.name": operation, "gen_ai.provider.name": "llmos", "gen_ai.request.model": fields["model"],
-        "gen_ai.usage.input_tokens": fields["prompt"], "gen_ai.usage.output_tokens": fields["generated"],
-        "gen_ai.usage.cache_read.input_tokens": fields["cached"], "llmos.task.id": fields["task"],
-        "llmos.tenant": fields["tenant"],
-    }  # fmt: skip
-    if fields["error"]:
-        return found | {"error.type": fields["error"]}
-    return found | {"gen_ai.response.finish_reasons": [fields.get("finish") or "stop"]}
-
-
-def _resource() -> Resource:
-    """Return what the spans are of: ``llmos``, unless OpenTelemetry's variables give another name."""
-    resource = Resource.create()
-    unnamed = str(resource.attributes[SERVICE_NAME]).startswith("unknown_service")
-    return resource.merge(Resource({SERVICE_NAME: "llmos"})) if unnamed else resource
-
-
-def _exporter() -> Any:  # noqa: ANN401 - a SpanExporter
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - brings requests
-
-    return OTLPSpanExporter()
+def _spans() -> Spans:
+    try:
+        from llmos_observability.spans import Spans  # noqa: PLC0415 - only who traces needs OpenTelemetry
+    except ImportError as error:
+        message = f"{SOURCE} needs {error.name}, which is not installed: pip install 'llmos-observability[otel]'"
+        raise PluginMissing(message, plugin=SOURCE, needs="llmos-observability[otel]") from error
+    return Spans()
