@@ -248,6 +248,10 @@ def test_nothing_is_wider_than_a_phone(visit: Visit, name: str) -> None:
         expect(page.locator("main .wait")).to_have_count(0)
         if name == "chat":
             expect(page.locator("#model")).to_have_value(long)
+            modes, model = page.locator(".segments label").last.bounding_box(), page.locator("#model").bounding_box()
+            assert modes is not None
+            assert model is not None
+            assert modes["x"] + modes["width"] <= model["x"]
 
         for box in ("html", "main", ".talk" if name == "chat" else "main > *"):
             assert page.evaluate("box => document.querySelector(box).scrollWidth", box) <= PHONE["width"]
