@@ -61,6 +61,30 @@ def test_ports_and_handles(client: Client) -> None:
             _ = gone.kind
 
 
+def test_narrowing(kernel: Kernel, client: Client) -> None:
+    """Children have some of the rights, go with their parents, and are refused as they are here."""
+    for seat in (kernel.attach(), client.process):
+        port = seat.alloc(Port(4))
+        sender = port.narrow(Right.SEND)
+        assert (Right.SEND, "port") == (sender.rights, sender.kind)
+        seat.send(sender, 7)
+        assert 7 == seat.recv(port.duplicate()).body
+        with pytest.raises(PermissionDenied, match="lacks the right"):
+            seat.recv(sender)
+        with pytest.raises(PermissionDenied, match="duplicated"):
+            sender.duplicate()
+        with pytest.raises(InvalidArgument, match="rights must be some of"):
+            port.narrow(Right.RUN)
+        with pytest.raises(InvalidArgument, match="rights must be some of"):
+            port.narrow(Right(0))
+        port.close()
+        with pytest.raises(HandleRevoked):
+            seat.send(sender, 8)
+        with pytest.raises(HandleRevoked):
+            _ = sender.kind
+        seat.close()
+
+
 def test_full_port_waits_and_replies_break(client: Client) -> None:
     """As at a kernel in this process: timeouts, dead peers, and a reply that is never sent."""
     far = client.process

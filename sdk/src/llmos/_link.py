@@ -8,6 +8,7 @@ the loop, or by the caller, whoever has it.  Everything else here is touched by 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import threading
@@ -64,8 +65,12 @@ class Link:
         self._over: KernelError | None = None
         self._pid = os.getpid()
         self._ids = 0
+        self.children = itertools.count(wire.CHILDREN)
+        """The numbers of handles that are made here."""
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._sources: dict[int, _Source] = {}
+        self._moved: set[int] = set()
+        """Handles that were given away."""
         self._connection: wire.Connection | None = None
         self._job: asyncio.Task[KernelError] | None = None
         self._line: wire.Line[Any] = wire.Line(msgspec.msgpack.Decoder(wire.FromServer))
@@ -412,12 +417,18 @@ class Link:
             self._stop(source, _revoked())
             self._line.put(wire.Close(handle=id, how=how))
 
-    def knows(self, id: int) -> bool:
-        """Return whether a handle is still this process's.  Any thread."""
-        return self._over is None and id in self._sources
+    def narrow(self, id: int, child: int, rights: int) -> None:
+        """Make a child of a handle; where that has gone meanwhile, its use says so."""
+        self._sources[child] = _Source(streams=False)
+        self._line.put(wire.Narrow(handle=id, child=child, rights=rights))
+
+    def lost(self, id: int) -> bool:
+        """Return whether a handle is somebody else's now, or the session is over.  Any thread."""
+        return self._over is not None or id in self._moved
 
     def moved(self, id: int) -> None:
         """Note that a handle is somebody else's now."""
+        self._moved.add(id)
         if (source := self._sources.pop(id, None)) is not None:
             self._stop(source, _revoked())
 

@@ -21,8 +21,9 @@ from llmos_kernel.errors import HandleRevoked, InvalidArgument, PermissionDenied
 class RemoteHandle:
     """As a `Handle` of the kernel: a process's authority over one resource.  Closing it gives the resource back."""
 
-    def __init__(self, link: Link, facts: wire.HandleFacts) -> None:
-        self._link, self._facts = link, facts
+    def __init__(self, link: Link, facts: wire.HandleFacts, parent: RemoteHandle | None = None) -> None:
+        self._link, self._facts, self._parent = link, facts, parent
+        self._open = True
 
     def __enter__(self) -> Self:
         return self
@@ -40,7 +41,9 @@ class RemoteHandle:
         return wire.HandleFacts(self._facts.id)
 
     def _known(self) -> wire.HandleFacts:
-        if not self._link.knows(self._facts.id):
+        if self._parent is not None:
+            _ = self._parent._known()  # noqa: SLF001 - what a handle is derived from revokes it
+        if not self._open or self._link.lost(self._facts.id):
             raise HandleRevoked("the handle was closed, revoked or transferred")
         return self._facts
 
@@ -54,8 +57,27 @@ class RemoteHandle:
         """What it refers to: ``port``, ``model``, ``context`` or ``task``."""
         return self._known().kind
 
+    def narrow(self, rights: Right) -> RemoteHandle:
+        """Return a child with only *rights*; it is revoked with this one.  Needs the right DUPLICATE."""
+        have = self.rights
+        if not have & Right.DUPLICATE:
+            message = "the handle lacks the right to be duplicated"
+            raise PermissionDenied(message, action="grant", right="DUPLICATE")
+        if rights & ~(have | (Right.SEND_ONCE if have & Right.SEND else Right(0))) or not rights:
+            expected = f"some of {have!r}"
+            message = f"rights must be {expected}, not {Right(rights)!r}"
+            raise InvalidArgument(message, field="rights", value=rights, expected=expected)
+        child = next(self._link.children)
+        self._link.tell(self._link.narrow, self._facts.id, child, int(rights))
+        return RemoteHandle(self._link, wire.HandleFacts(child, self._facts.kind, int(rights)), self)
+
+    def duplicate(self) -> RemoteHandle:
+        """Return a child with the same rights."""
+        return self.narrow(self.rights)
+
     def close(self) -> None:
         """Give the resource back and revoke what was derived from it.  Closing twice is not an error."""
+        self._open = False
         self._link.tell(self._link.close, self._facts.id)
 
 

@@ -24,6 +24,8 @@ from typing import Any, Protocol
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
 from llmos_kernel.errors import ConfigError
 from llmos_server.failures import Refusal
@@ -134,6 +136,17 @@ class Connection(H11Protocol):
             self.transport.close()
 
 
+class Socket(WebSocketsSansIOProtocol):
+    """One remote client's connection."""
+
+    def shutdown(self) -> None:
+        """End it; uvicorn would raise for one that is ending, and so end nothing after it."""
+        if self.handshake_complete and self.conn.state is not State.OPEN:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+
 def _stop(timer: asyncio.TimerHandle | None) -> None:
     """Stop the timer, if there is one."""
     if timer is not None:
@@ -216,7 +229,7 @@ def make_server(app: Any, options: ServerOptions, guests: Guests | None = None) 
         app, host=options.host, port=options.port, lifespan="off", log_level="info", access_log=False,
         server_header=False, proxy_headers=False, timeout_graceful_shutdown=round(options.drain),
         http=protocol,  # type: ignore[arg-type] # what makes one, as uvicorn uses it
-        h11_max_incomplete_event_size=HEAD, ws="websockets-sansio", ws_max_size=options.body,
+        h11_max_incomplete_event_size=HEAD, ws=Socket, ws_max_size=options.body,
         ws_per_message_deflate=False,
     )  # fmt: skip
     server = Server(config, options.drain)

@@ -16,6 +16,8 @@ VERSION = 1
 """The version of the protocol.  A server refuses a client of another one."""
 MAILBOX, CONTROL = BORN = 1, 2
 """The numbers of the handles that every process is born with: its mailbox, and the kernel's control port."""
+CHILDREN = 2**40
+"""The first number of handles that a client numbers; those of the server are below."""
 MAX_FRAME = 2**23
 """Most bytes of a frame, unless a server is told otherwise."""
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
@@ -86,6 +88,14 @@ class Close(Frame, tag="close"):
     how: Literal["closed", "forgotten", "ended"] = "closed"
 
 
+class Narrow(Frame, tag="narrow"):
+    """Make *child*, a number from `CHILDREN` on that the client chose, of *handle*, with only *rights*."""
+
+    handle: Count
+    child: Annotated[int, msgspec.Meta(ge=CHILDREN, lt=2**53)]
+    rights: Count
+
+
 class Leave(Frame, tag="leave"):
     """The client is done: its tasks are cancelled and its handles closed."""
 
@@ -114,7 +124,7 @@ class Refused(Frame, tag="refused"):
     error: Any
 
 
-FromClient = Hello | Call | Cancel | Credit | Close | Leave | Ack
+FromClient = Hello | Call | Cancel | Credit | Close | Narrow | Leave | Ack
 """What a server hears."""
 FromServer = Welcome | Reply | Event | Refused | Ack
 """What a client hears."""

@@ -15,11 +15,11 @@ import msgspec
 
 from llmos import AsyncClient
 from llmos.wire import (
-    Call, Cancel, Close, Connection, Credit, Event, FromClient, HandleFacts, Hello, Leave, Line, Refused, Reply,
+    Call, Cancel, Close, Connection, Credit, Event, FromClient, HandleFacts, Hello, Leave, Line, Narrow, Refused, Reply,
     Welcome, encode, pack, unpack,
 )  # fmt: skip
 from llmos_kernel import Done, Failed, Handle, MemoryHandle, Message, ReplyHandle, Task, TaskHandle, control
-from llmos_kernel.api import MAX_SECONDS, Memory, check_type
+from llmos_kernel.api import MAX_SECONDS, Memory, Right, check_type
 from llmos_kernel.errors import (
     Cancelled, HandleRevoked, InvalidArgument, KernelBug, KernelError, KernelStopped, Overloaded, PermissionDenied,
     PortBroken,
@@ -152,6 +152,8 @@ class Session:
                     job.cancel()
             case Close(handle=id, how=how):
                 self._close(id, how)
+            case Narrow(handle=id, child=child, rights=rights):
+                self._narrow(id, child, rights)
             case Leave():
                 raise Left
             case Hello():
@@ -214,6 +216,15 @@ class Session:
         source.credits = min(source.credits + count, 2**20)
         if source.pump is None or source.pump.done():
             source.pump = asyncio.ensure_future(self._pump(id, source))
+
+    def _narrow(self, id: int, child: int, rights: int) -> None:
+        if child in self._sources:
+            raise InvalidArgument.of("child", child, "a number that no other handle has")
+        source = self._sources.get(id)
+        if source is None or len(self._sources) >= HANDLES or rights > int(max(Right)) * 2:
+            return  # the client hears of it where it uses the child
+        with contextlib.suppress(KernelError):  # the same
+            self._sources[child] = _Source(source.handle.narrow(Right(rights)))
 
     def _close(self, id: int, how: str) -> None:
         source = self._sources.get(id)
