@@ -12,6 +12,7 @@ import attrs
 import click
 import pytest
 
+from llmos import cli as cli_package
 from llmos.cli import Common, cli, run
 
 WIDE = 80
@@ -222,3 +223,10 @@ def _records(folder: Path) -> int:
     file = folder / "records.jsonl"
     file.write_text('{"text": "a"}\n' * 9)
     return os.open(file, os.O_RDONLY)
+
+
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if len(leaf.words) == 1], ids=str)
+def test_no_command_hides_a_name_of_the_package(leaf: Leaf) -> None:
+    """A module that was imported for a command does not take the place of a public function."""
+    assert run is cli_package.run
+    assert leaf.words[0] not in cli_package.__all__ or callable(getattr(cli_package, leaf.words[0]))

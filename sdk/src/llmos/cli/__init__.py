@@ -49,7 +49,9 @@ COMMANDS = {
     "run": "Run a task of a file, or a Python program.",
     "version": "Print the versions of everything that takes part.",
 }
-"""The built-in commands, each in the module of its name, and what they do: known without importing them."""
+"""The built-in commands, and what they do: known without importing them.  Each is in the module of its name."""
+MODULES = {"run": "running"}
+"""The exceptions: a module ``run`` would take the place of the function that is called so too."""
 EPILOG = """\b
 Exit codes:
   0  done                              4  a model or the machine failed
@@ -73,7 +75,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command; a plugin's is imported now."""
         if cmd_name in COMMANDS:
-            command: click.Command = import_module(f"llmos.cli.{cmd_name}").command
+            command: click.Command = import_module(f"llmos.cli.{MODULES.get(cmd_name, cmd_name)}").command
             return command
         if cmd_name not in announced():
             return None
