@@ -479,10 +479,15 @@ def test_observer_class_is_made_for_each_kernel() -> None:
     assert [("text", b"('s', {}, ['s'])"), ("text", b"('ms', {}, ['ms'])")] == told
 
 
-def test_observer_class_that_refuses_its_options() -> None:
-    """An observer that cannot be made is left out like any that fails, and nobody asks it."""
+@pytest.mark.parametrize("error", [ZeroDivisionError("no"), PluginMissing("no", plugin="observer:refusing")])
+def test_observer_class_that_cannot_be_made(error: Exception) -> None:
+    """An observer that raises while it is made, whatever that is, is left out like any that fails; nobody asks it."""
+
+    def refuse(self: object, options: Mapping[str, Any]) -> None:
+        raise error
+
     with structlog.testing.capture_logs() as logs:
-        refusing = type("Refusing", (Gauge,), {"__init__": lambda self, options: 1 / 0})
+        refusing = type("Refusing", (Gauge,), {"__init__": refuse})
         plugins = Plugins(KernelConfig(), [("refusing", refusing)])
         found = plugins.observers()
 

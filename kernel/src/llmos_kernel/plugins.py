@@ -261,10 +261,10 @@ class Plugins:
                         plugin = plugin(self._config.options.get(record.key, {}))
                     with self._lock:
                         entry.hook = self._register(record, plugin)
-                except PluginError as error:
-                    self._note(entry, error)
-                    raise
                 except (Exception, SystemExit) as error:
+                    if isinstance(error, PluginError) and "state" in error.fields:
+                        self._note(entry, error)
+                        raise
                     why = f"checking it raised {said(error)}; {report(record)}"
                     raise self._note(entry, record.failure(why)) from error
                 self._change(entry, state="ready", seconds=self._now() - started)

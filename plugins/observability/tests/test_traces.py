@@ -196,5 +196,6 @@ def test_spans_reach_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_lacks_opentelemetry_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plugin can be imported without it, so that nothing is wrong where nobody asks for spans."""
     monkeypatch.setitem(sys.modules, "llmos_observability.spans", None)
+    observer = Traces({})
     with pytest.raises(PluginMissing, match=r"pip install 'llmos-observability\[otel\]'"):
-        Traces({})
+        observer.llmos_event(event=Event("kernel.started", 0.0, {}))

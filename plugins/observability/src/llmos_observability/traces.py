@@ -31,20 +31,23 @@ class Options:
 
 
 class Traces:
-    """Has spans made of tasks.  One object per kernel; raises `PluginMissing` without the extra ``otel``.
+    """Has spans made of tasks.  One object per kernel.
 
-    *make* makes what they are made by; unless told, they go in batches to an OTLP collector.
+    *make* makes what they are made by, with the first event; unless told, they go in batches to an OTLP collector.
     """
 
     api = 1
 
     def __init__(self, config: Mapping[str, Any], make: Callable[[], Spans] | None = None) -> None:
         read_options(Options, config, SOURCE)
-        self._spans = (make or _spans)()
+        self._make = make or _spans
+        self._spans: Spans | None = None
 
     @hookimpl
     def llmos_event(self, event: Event) -> None:
-        """Tell of a task that ended."""
+        """Tell of a task that ended; raise `PluginMissing` without the extra ``otel``."""
+        if self._spans is None:
+            self._spans = self._make()
         self._spans.hear(event)
 
 
