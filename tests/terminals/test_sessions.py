@@ -62,8 +62,8 @@ def piped(session: Session, folder: Path, variables: dict[str, str]) -> subproce
 
 
 def widest(shown: str) -> int:
-    """Return how wide the widest line is."""
-    return max(map(columns_of, plain(shown).splitlines()))
+    """Return how wide the widest line is, but for those of one word, such as a path, that no line can hold."""
+    return max(columns_of(line) for line in plain(shown).splitlines() if len(line.split()) > 1)
 
 
 @pytest.mark.parametrize("session", QUICK, ids=lambda session: session.name)
