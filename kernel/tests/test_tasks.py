@@ -17,7 +17,7 @@ from kernel.tests.rig import (
 from llmos.testing import EchoBackend, EchoExecutor, FirstCome, VirtualClock
 from llmos_kernel import (
     Auto, Budget, Context, Credentials, Done, Failed, Kernel, Limits, Memory, Model, ModelSpec, Plan, Prepared,
-    Process, Result, Router, Task, TaskHandle, TextFilter,
+    Process, Result, Router, Task, TaskHandle, TextFilter, Usage,
 )  # fmt: skip
 from llmos_kernel._ledger import Ledger
 from llmos_kernel._waiting import LoopThread
@@ -593,6 +593,27 @@ def test_run_executor_emits() -> None:
         assert isinstance(end, Done)
         assert ("ab", 5, "length", 1) == (end.text, end.value, end.finish, end.usage.generated)
         process.close()
+
+
+def test_run_executor_says_what_was_used() -> None:
+    """Tokens that were counted elsewhere are the task's usage, for its reader and for observers; time stays ours."""
+
+    def run(id: int, task: Task, emit: Callable[[Result], Any]) -> Result:
+        emit(Result(id, text="a", usage=Usage(9)))
+        return Result(id, text="b", finish="stop", usage=Usage(9, 4, 3, queued=99.0))
+
+    backend, spec = serve(run)
+    recorder = Recorder()
+    with nothing_left(), build(backend, recorder, models=(spec,)) as kernel:
+        process = kernel.attach()
+        _, end = finish(process, process.schedule(fn()))
+
+        assert (9, 4, 3) == (end.usage.prompt, end.usage.cached, end.usage.generated)
+        assert end.usage.queued < 99.0
+        process.close()
+    done = next(event.fields for event in recorder.events if event.name == "task.done")
+
+    assert (9, 4, 3) == (done["prompt"], done["cached"], done["generated"])
 
 
 @pytest.mark.parametrize("aio", [False, True])

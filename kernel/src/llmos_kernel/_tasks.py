@@ -115,6 +115,8 @@ class TaskRecord(Resource):
         A piece that finds the port full (the executor was already at it) is joined to the last one: nothing is lost,
         and the port does not grow.
         """
+        if (used := result.usage) is not None:
+            self.prompt, self.cached, self.generated = used.prompt, used.cached, used.generated
         if result.tokens:
             self.tokens = [] if self.tokens is None else self.tokens
             self.tokens.extend(result.tokens)

@@ -40,9 +40,7 @@ class SystemClock:
 
     def wait(self, lock: Lock, until: float | None) -> bool:
         """Block until *lock* is released (True) or the time is *until* (False)."""
-        if until is None:
-            return lock.acquire()
-        return lock.acquire(True, max(0.0, until - time.monotonic()))
+        return lock.acquire() if until is None else lock.acquire(True, max(0.0, until - time.monotonic()))
 
     def call_at(self, loop: Any, when: float, callback: Callable[[], None]) -> Callable[[], None]:  # noqa: ANN401
         """Call *callback* in *loop* at *when*."""

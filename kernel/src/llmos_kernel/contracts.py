@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import attrs
 
-from llmos_kernel.api import Task, listed, mapping, names, number, string, text
+from llmos_kernel.api import Task, Usage, listed, mapping, names, number, string, text
 from llmos_kernel.errors import InvalidArgument, KernelError
 
 API: Mapping[str, int] = dict.fromkeys(
@@ -184,6 +184,8 @@ class Result:
     """Why the task ended; None while it goes on."""
     error: KernelError | None = None
     """This row failed; the others did not."""
+    usage: Usage | None = None
+    """The task's tokens so far, of an executor whose tokens the kernel does not see.  Seconds are the kernel's own."""
 
 
 class Executor(abc.ABC):

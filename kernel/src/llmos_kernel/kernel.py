@@ -114,8 +114,7 @@ class Kernel:
         with core.lock:
             core.demand_running()
             core.seats[seat.principal.process] = seat
-            rights = Right.SEND | Right.RECV | Right.DUPLICATE
-            mailbox = core.table.open(Mailbox(seat, 1024), rights, seat)
+            mailbox = core.table.open(Mailbox(seat, 1024), Right.SEND | Right.RECV | Right.DUPLICATE, seat)
             control = core.table.open(self._control.resource, Right.SEND, seat, self._control)
             return Process(core, seat, handle_of(seat, mailbox), Handle(seat, control))
 

@@ -72,8 +72,7 @@ class Calls:
             raise PluginMissing(message, plugin="store", field="durable")
         served, context = self._target(task.target, task)
         if (task.kind == "call") != (served.name == CALL):
-            expected = "'call' without a target, or another kind with a model"
-            raise InvalidArgument.of("kind", task.kind, expected)
+            raise InvalidArgument.of("kind", task.kind, "'call' without a target, or another kind with a model")
         if self._core.policies:
             facts = {name: getattr(task, name) for name in ("kind", "priority", "deadline", "params")}
             tasks = self._core.tasks_of(self.principal.tenant)

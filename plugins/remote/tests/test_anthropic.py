@@ -64,6 +64,7 @@ def test_chat(server: FarEnd, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (answer, answer.finish) == ("One two", "stop")
     assert answer.value["usage"] == {"prompt": 10, "cached": 4, "generated": 3}
+    assert (answer.usage.prompt, answer.usage.cached, answer.usage.generated) == (10, 4, 3)
     assert answer.value["cost"] == pytest.approx((10 * 3 + 3 * 15) / 1e6)
     assert (answer.value["id"], answer.value["model"]) == ("msg_1", "theirs-2026")
     (asked,) = server.asked

@@ -50,6 +50,7 @@ def test_chat(server: FarEnd, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (answer, answer.finish) == ("One two", "stop")
     assert answer.value["usage"] == {"prompt": 9, "cached": 4, "generated": 3}
+    assert (answer.usage.prompt, answer.usage.cached, answer.usage.generated) == (9, 4, 3)
     assert answer.value["cost"] == pytest.approx((9 * 1 + 3 * 2) / 1e6)
     assert (answer.value["id"], answer.value["model"]) == ("r1", "theirs-2026")
     (asked,) = server.asked

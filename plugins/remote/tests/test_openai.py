@@ -50,6 +50,7 @@ def test_chat(server: FarEnd) -> None:
     assert answer == "One two three"
     assert answer.finish == "stop"
     assert answer.value["usage"] == {"prompt": 9, "cached": 4, "generated": 3}
+    assert (answer.usage.prompt, answer.usage.cached, answer.usage.generated) == (9, 4, 3)
     assert answer.value["cost"] == pytest.approx((5 * 2 + 4 * 1 + 3 * 10) / 1e6)
     assert (answer.value["id"], answer.value["model"]) == ("chatcmpl-1", "theirs-2024")
     (asked,) = server.asked

@@ -173,9 +173,10 @@ class RemoteExecutor(RunExecutor):
         cost = self._options.prices.cost(used)
         self._tally.add(used, cost)
         if answered.vector:
-            return Result(rest.id, value=list(answered.vector))
+            return Result(rest.id, value=list(answered.vector), usage=used)
         tokens = {"prompt": used.prompt, "cached": used.cached, "generated": used.generated}
-        return attrs.evolve(rest, value={**answered.facts, "usage": tokens, "cost": cost}, finish=answered.finish)
+        value = {**answered.facts, "usage": tokens, "cost": cost}
+        return attrs.evolve(rest, value=value, finish=answered.finish, usage=used)
 
 
 def _ours(error: BaseException) -> KernelError | Refusal | None:
