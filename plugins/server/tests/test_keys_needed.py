@@ -103,6 +103,28 @@ def test_revoking_counts_at_once(door: Door) -> None:
     assert [401, 401] == [door.site.http.get("/v1/models", headers=headers).status_code for _ in range(2)]
 
 
+def test_what_is_kept_is_the_holders_own(door: Door) -> None:
+    """Another key of the same tenant, or of another one, neither sees, deletes nor goes on from a response."""
+    mine = {"authorization": f"Bearer {door.right}"}
+    body = {"model": "echo", "input": "one"}
+    kept = door.site.http.post("/v1/responses", json=body, headers=mine).json()["id"]
+    for tenant in ("acme", "other"):
+        shown, _ = door.ring.create("eve", tenant=tenant, now=time.time())
+        hers = {"authorization": f"Bearer {shown}"}
+        on = door.site.http.post("/v1/responses", json=body | {"previous_response_id": kept}, headers=hers)
+        found = [door.site.http.request(verb, f"/v1/responses/{kept}", headers=hers) for verb in ("GET", "DELETE")]
+        assert [400, 404, 404] == [on.status_code, *(answer.status_code for answer in found)]
+        assert "there is no response" in on.json()["error"]["message"]
+
+    assert 200 == door.site.http.get(f"/v1/responses/{kept}", headers=mine).status_code
+
+
+@pytest.mark.parametrize("name", ["authorization", "Authorization", "AUTHORIZATION", "aUtHoRiZaTiOn"])
+def test_names_of_headers_have_no_case(door: Door, name: str) -> None:
+    """As HTTP has it (RFC 9110, section 5.1)."""
+    assert 200 == door.site.http.get("/v1/models", headers={name: f"Bearer {door.right}"}).status_code
+
+
 class Witness(Policy):
     """Remembers who scheduled."""
 
