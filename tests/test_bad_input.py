@@ -230,3 +230,38 @@ def test_no_command_hides_a_name_of_the_package(leaf: Leaf) -> None:
     """A module that was imported for a command does not take the place of a public function."""
     assert run is cli_package.run
     assert leaf.words[0] not in cli_package.__all__ or callable(getattr(cli_package, leaf.words[0]))
+
+
+READING = (
+    "--config {} models list", "run {}", "run {} --each records.jsonl", "chat --task {}",
+    "data run clean {}", "eval run tiny {}", "capacity {} --prompt 9 --output 9", "replay {}",
+    "simulate --profile {}", "simulate {}",
+)  # fmt: skip
+"""Commands that read a file, and where it stands."""
+ALLOWED = {
+    ("--config {} models list", "nothing"), ("data run clean {}", "nothing"), ("data run clean {}", "a folder"),
+}  # fmt: skip
+"""No settings, no records, and a folder of no texts are no mistakes."""
+WRONG: dict[str, bytes | None] = {
+    "no file": b"", "a folder": None, "not UTF-8": b"\xff\xfe\x00 = [\xc3\x28", "nothing": b"", "zeros": bytes(4096),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("command", READING)
+def test_a_file_that_cannot_be_read(command: str, wrong: str, llmos: Typed, tmp_path: Path) -> None:
+    """It is named, whatever is wrong with it, in one error with one of the documented codes."""
+    (tmp_path / "records.jsonl").write_text('{"input": "a"}\n', "utf-8")
+    name, content = "given.toml", WRONG[wrong]
+    if content is None:
+        (tmp_path / name).mkdir()
+    elif wrong != "no file":
+        (tmp_path / name).write_bytes(content)
+    code, _, err = llmos(*(word.format(name) for word in command.split()))
+
+    if (command, wrong) in ALLOWED:
+        assert (0, 0) == (code, err.count("error:"))
+    else:
+        assert code in (1, 2, 3, 4)
+        assert name in err or "line 1" in err
+        assert 1 == err.count("error:")
