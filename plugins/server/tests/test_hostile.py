@@ -62,6 +62,7 @@ def kinds(annotation: Any, *, within: bool = False) -> Iterator[tuple[Any, bool]
 NUMBERS = sorted({(path, where) for path, model in bodies() for where in numbers(model)})
 LEAST: dict[str, Any] = {
     "model": "echo", "messages": [{"role": "user", "content": "x"}], "prompt": "x", "input": "x", "priority": 0,
+    "kind": "generate",
 }  # fmt: skip
 
 

@@ -87,6 +87,7 @@ def test_reader_that_goes() -> None:
         site.echo.gate.shut()
         body = {"kind": "generate", "model": "echo", "input": "a b c", "stream": True}
         with site.http.stream("POST", PATH, json=body, timeout=PATIENCE) as response:
-            next(response.iter_lines())
+            lines = response.iter_lines()  # kept: when it is collected, httpx ends the connection
+            next(lines)
             site.echo.gate.wait_for_visitor()
         assert ends.cancelled.wait(PATIENCE)
