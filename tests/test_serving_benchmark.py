@@ -59,7 +59,7 @@ def test_what_serving_costs_is_judged() -> None:
             "embedded": [{**way, "tokens_per_second": 100.0, "first_p50": 0.1}],
             "served": [{**way, "tokens_per_second": 96.0, "first_p50": 0.101}],
         },
-        "crowds": [{**way, "clients": 4, "tokens_per_second": 90.0, "first_p50": 0.1}], "loads": [],
+        "crowds": [{**way, "clients": 4, "tokens_per_second": 90.0, "first_p50": 0.1}], "loads": [], "peers": {},
     }  # fmt: skip
 
     assert {"cost": True, "added": True, "memory": False} == {name: met for name, (_, met) in goals(run).items()}

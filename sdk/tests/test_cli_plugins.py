@@ -58,7 +58,7 @@ def test_people_read_how_a_plugin_stands(installed: CommandLine) -> None:
 
     def told(*before: str) -> str:
         lines = installed(*before, "plugins", "list").out.splitlines()
-        return next(line.split("  ")[-1] for line in lines if line.startswith("scheduler:lottery"))
+        return next(line.split("  ")[-1].strip() for line in lines if line.startswith("scheduler:lottery"))
 
     assert ["usable", "in use"] == [told(), told("--scheduler", "lottery")]
     installed("plugins", "disable", "lottery")

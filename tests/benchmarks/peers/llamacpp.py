@@ -61,7 +61,7 @@ def _write(checkpoint: Path, target: Path) -> None:
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("no_vocab")
+    _vocabulary(writer, json.loads((checkpoint / "tokenizer.json").read_text("utf-8")), config)
     for name, tensor in _tensors(load_file(checkpoint / "model.safetensors"), config):
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
@@ -69,6 +69,19 @@ def _write(checkpoint: Path, target: Path) -> None:
     writer.write_tensors_to_file()
     writer.close()
     part.rename(target)
+
+
+def _vocabulary(writer: Any, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
+    """Write the tokens and merges of a byte-level tokenizer; llama.cpp's server needs them, its batches do not."""
+    special = {one["id"]: one["content"] for one in tokenizer["added_tokens"]}
+    named = {number: token for token, number in tokenizer["model"]["vocab"].items()} | special
+    tokens = [named.get(number, f"[unused {number}]") for number in range(config["vocab_size"])]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if number in special else 1 for number in range(len(tokens))])  # control, or normal
+    merges = tokenizer["model"]["merges"]
+    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
 
 
 def _tensors(

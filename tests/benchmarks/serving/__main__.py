@@ -35,6 +35,11 @@ options = {{ slots = 16, context = 1024, threads = {threads} }}
 port = {port}
 streams = 1200
 """
+WRITE = """
+import pathlib, sys
+from tests.benchmarks.peers.llamacpp import prepare
+prepare(*map(pathlib.Path, sys.argv[1:]), "q8_0")
+"""
 CLIENTS = (1, 4, 16, 64, 256)
 LOADS = (0.5, 0.8)
 """Shares of the highest rate at which requests come by themselves."""
@@ -79,10 +84,22 @@ def side(*arguments: object) -> Figures:
     return Figures.of([Answered(**one) for one in json.loads(done.stdout)])
 
 
+def ours(settings: Path) -> list[str]:
+    """Return the command that serves by *settings*."""
+    return [sys.executable, "-m", "llmos", "--config", str(settings), "serve"]
+
+
+def theirs(python: str, checkpoint: Path, folder: Path, port: int, threads: int) -> list[str]:
+    """Return the command of llama-cpp-python's server, of the environment of *python*; the model is written first."""
+    subprocess.run([python, "-c", WRITE, str(checkpoint), str(folder)], check=True, stderr=subprocess.DEVNULL)
+    model = ["--model", str(folder / "q8_0.gguf"), "--model_alias", MODEL, "--n_ctx", "1024"]
+    how = ["--n_threads", str(threads), "--n_threads_batch", str(threads), "--interrupt_requests", "false"]
+    return [python, "-m", "llama_cpp.server", "--host", HOST, "--port", str(port), *model, *how]
+
+
 @contextmanager
-def server(settings: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def server(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Serve while the block runs."""
-    command = [sys.executable, "-m", "llmos", "--config", str(settings), "serve"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _listening(port, process)
@@ -155,9 +172,9 @@ def measure(settings: Path, port: int, rounds: int) -> dict[str, Any]:
     pairs: dict[str, list[Figures]] = {"embedded": [], "served": []}
     for number in range(rounds):
         pairs["embedded"].append(side("--settings", settings, "--seed", number))
-        with server(settings, port):
+        with server(ours(settings), port):
             pairs["served"].append(side("--url", url, "--seed", number))
-    with server(settings, port) as process:
+    with server(ours(settings), port) as process:
         crowds = [side("--url", url, "--clients", count, "--requests", max(16, 2 * count)) for count in CLIENTS]
         most = max(one.requests_per_second for one in crowds)
         loads = [side("--url", url, "--rate", share * most, "--requests", 48) for share in LOADS]
@@ -177,6 +194,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a native model folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="of the model; the rest is left to server and clients")
+    parser.add_argument("--llamacpp", metavar="PYTHON", help="an interpreter with llama-cpp-python[server] and gguf")
+    parser.add_argument("--checkpoint", type=Path, help="what the folder was exported from, for llama.cpp")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     parser.add_argument("--name", help="what the model is called in the tables; the folder's name unless told")
     options = parser.parse_args()
@@ -185,6 +204,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         settings, port = Path(name) / "llmos.toml", free_port()
         path = options.folder.resolve()
+        peers = {}
+        if options.llamacpp:
+            command = theirs(options.llamacpp, options.checkpoint, Path(name), port, options.threads)
+            with server(command, port):
+                peers["llama-cpp-python's server, q8_0"] = attrs.asdict(side("--url", f"http://{HOST}:{port}"))
         settings.write_text(SETTINGS.format(name=MODEL, path=path, threads=options.threads, port=port), "utf-8")
         found = {
             "model": options.name or path.name,

@@ -78,17 +78,22 @@ def over_http(host: str, port: int, model: str) -> Ask:
 
 
 async def _answer(reader: asyncio.StreamReader, began: float) -> Answered:
-    """Read the events; whatever is between them is the transfer's."""
-    first, generated = 0.0, 0
+    """Read the events; whatever is between them is the transfer's.
+
+    A server that does not say how many tokens it used sends a piece for each.
+    """
+    first, generated, pieces = 0.0, 0, 0
     status = (await reader.readline()).split()[1:2]
     async for line in reader:
         if status != [b"200"] or not line.startswith(b"data: {"):
             continue
         event = json.loads(line.removeprefix(b"data: "))
+        pieces += bool(event["choices"])
         if not first and event["choices"] and event["choices"][0]["text"]:
             first = time.perf_counter() - began
         if event.get("usage"):
             generated = event["usage"]["completion_tokens"]
+    generated = generated or pieces
     error = "" if status == [b"200"] and generated else b" ".join(status).decode() or "cut off"
     return Answered(began, first, time.perf_counter() - began, generated, error)
 

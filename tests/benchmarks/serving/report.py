@@ -58,6 +58,7 @@ def _crowds(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     for run in runs:
         named = [(f"{one['clients']}", one) for one in run["crowds"]]
         named += [(f"come at {one['share']:.0%} of the highest rate", one) for one in run["loads"]]
+        named += [(f"16, {peer}", one) for peer, one in run["peers"].items()]
         lines += [
             f"| `{run['model']}` | {name} | {one['tokens_per_second']:,.0f} | {1e3 * one['first_p50']:,.0f} ms | "
             f"{1e3 * one['first_p95']:,.0f} ms | {1e3 * one['between_p50']:.1f} ms | {one['failed']} |"
