@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-pty = pytest.importorskip("pty", reason="only systems with pseudo terminals have them to look at")
+from sdk.tests.on_terminal import on_terminal
 
 NAME = "a-model-that-nobody-has-installed"
 
 
-def on_terminal(columns: int, *args: str, folder: Path) -> str:
+def shown_on(columns: int, *args: str, folder: Path) -> str:
     """Return what the command line shows on a terminal of so many columns."""
-    import fcntl  # noqa: PLC0415 - where there is pty there is this
-    import struct  # noqa: PLC0415 - the same
-    import termios  # noqa: PLC0415 - the same
-
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    command = [sys.executable, "-m", "llmos", "--config", str(folder / "llmos.toml"), *args]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave) as process:
-        os.close(slave)
-        shown = bytearray()
-        try:
-            while data := os.read(master, 65536):
-                shown += data
-        except OSError:
-            pass  # so the end of a terminal is told
-        process.wait()
-    os.close(master)
-    return shown.decode().replace("\r\n", "\n")
+    return on_terminal([sys.executable, "-m", "llmos", "--config", "llmos.toml", *args], columns, folder)[0]
 
 
 @pytest.fixture
@@ -46,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_errors_are_wrapped_at_words(columns: int, folder: Path) -> None:
     """No line is wider than the terminal, and no word is cut; together they are what a pipe gets."""
-    shown = on_terminal(columns, "models", "show", NAME, folder=folder)
+    shown = shown_on(columns, "models", "show", NAME, folder=folder)
     command = [sys.executable, "-m", "llmos", "--config", str(folder / "llmos.toml"), "models", "show", NAME]
     piped = subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -58,4 +40,4 @@ def test_errors_are_wrapped_at_words(columns: int, folder: Path) -> None:
 
 def test_help_fits(folder: Path) -> None:
     """No line of the first help is wider than a terminal of 80 columns."""
-    assert max(map(len, on_terminal(80, "--help", folder=folder).splitlines())) <= 80
+    assert max(map(len, shown_on(80, "--help", folder=folder).splitlines())) <= 80

@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.documents import Block, blocks
-from tests.workspace import ROOT, clean_environment, llmos, python
+from tests.served import served
+from tests.workspace import ROOT, llmos, python
 
 OPEN, PAGE = ROOT / "docs" / "how-to" / "serve.md", ROOT / "docs" / "how-to" / "keys.md"
 REMOTE = ROOT / "docs" / "how-to" / "remote.md"
-ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serve by the settings of *folder*, on any port that is free, and give the address."""
-    command = [str(Path(sys.executable).with_name("llmos")), "serve", "--port", "0"]
-    with subprocess.Popen(
-        command, cwd=folder, env=clean_environment(folder), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stderr is not None
-        lines = iter(server.stderr.readline, "")
-        try:
-            yield next(found[0] for line in lines if (found := ADDRESS.search(line)))
-        finally:
-            server.terminate()
-            server.communicate(timeout=60)
 
 
 def asked(folder: Path, address: str, block: Block, key: str = "") -> list[str]:
@@ -47,7 +27,7 @@ def asked(folder: Path, address: str, block: Block, key: str = "") -> list[str]:
 def test_without_keys(tmp_path: Path) -> None:
     """The clients of both APIs get an answer."""
     theirs, ollamas = blocks(OPEN, "python")
-    with serving(tmp_path) as address:
+    with served(tmp_path) as address:
         assert [] != asked(tmp_path, address, theirs)
         assert [] != asked(tmp_path, address, ollamas)
 
@@ -60,7 +40,7 @@ def test_keys(tmp_path: Path) -> None:
     made = [llmos("keys", "create", *who, "--json", cwd=tmp_path) for who in (["ann"], ["bob", "--tenant", "trial"])]
     ann, bob = (json.loads(done.stdout) for done in made)
 
-    with serving(tmp_path) as address:
+    with served(tmp_path) as address:
         assert ["length"] * 3 == [
             line.replace("stop", "length") for line in asked(tmp_path, address, client, ann["key"])
         ]
@@ -75,7 +55,7 @@ def test_keys(tmp_path: Path) -> None:
 def test_remote(tmp_path: Path) -> None:
     """A program uses the server's models as it would its own; keys of the page before are not needed here."""
     (client,) = (block for block in blocks(REMOTE, "python") if block.not_run)
-    with serving(tmp_path) as address:
+    with served(tmp_path) as address:
         finish, *counts, nearest = asked(tmp_path, address, client)
 
     assert finish in ("stop", "length")

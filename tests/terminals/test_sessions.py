@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sdk.tests.on_terminal import on_terminal
 from tests.terminals.sessions import SESSIONS, Session, environment, prepare
-
-pty = pytest.importorskip("pty", reason="only systems with pseudo terminals have them to look at")
 
 QUICK = [session for session in SESSIONS if session.quick]
 HOWS = [
@@ -22,26 +21,6 @@ HOWS = [
     (80, ("--no-color",), {}),
     (80, (), {"TERM": "dumb"}),
 ]
-
-
-def on_terminal(argv: list[str], columns: int, folder: Path, variables: dict[str, str]) -> tuple[str, int]:
-    """Return what the program shows on a terminal that is so wide, and its exit code."""
-    import fcntl  # noqa: PLC0415 - where there is pty there is this
-    import struct  # noqa: PLC0415 - the same
-    import termios  # noqa: PLC0415 - the same
-
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    with subprocess.Popen(argv, cwd=folder, env=variables, stdin=slave, stdout=slave, stderr=slave) as process:
-        os.close(slave)
-        shown = bytearray()
-        try:
-            while data := os.read(master, 65536):
-                shown += data
-        except OSError:
-            pass  # so the end of a terminal is told
-    os.close(master)
-    return shown.decode().replace("\r\n", "\n"), process.returncode
 
 
 def columns_of(line: str) -> int:
