@@ -101,6 +101,7 @@ def run(
     count, as_json, started = how.pop("workers"), how.pop("as_json"), time.monotonic()
     given = {"pipeline": pipeline, "rejecting": rejects is not None, **{name: how[name] for name in how if how[name]}}
     with ExitStack() as stack:
+        stack.enter_context(_kept(output))
         files = Files(None if input is None or str(input) == "-" else input, output, rejects)
         source = stack.enter_context(files.source(given))
         plan = files.plan(given, source)
@@ -160,6 +161,19 @@ def _worked(common: Common, plan: Plan, count: int) -> Iterator[Worked]:
     blocked = [word for name in common.blocked for word in ("--no-plugin", name)]
     with Workers([sys.executable, "-m", "llmos", *config, *blocked, "data", "worker"], plan, count) as workers:
         yield workers.map
+
+
+@contextmanager
+def _kept(output: Path | None) -> Iterator[None]:
+    """Say of an interrupted run that it can be gone on with, where it has begun."""
+    from llmos_data.outputs import journal_of  # noqa: PLC0415 - the same
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if output is not None and journal_of(output).exists():
+            click.echo("note:  what was written is kept; go on with --resume", err=True)
+        raise
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +102,7 @@ def run_study(study: Study, policies: Sequence[str], progress: Progress, jobs: i
     if jobs == 1:
         return [study.run(policy, progress) for policy in policies]
     running: list[subprocess.Popen[str]] = []
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs, initializer=_deaf) as pool:
         waiting = [pool.submit(_beside, study, policy, progress, running) for policy in policies]
         try:
             return [one.result() for one in waiting]
@@ -110,6 +111,12 @@ def run_study(study: Study, policies: Sequence[str], progress: Progress, jobs: i
                 one.cancel()
             for process in running:
                 process.kill()
+
+
+def _deaf() -> None:
+    """Keep Ctrl-C from what this thread starts, which inherits that: who waits for the answers decides."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _beside(study: Study, policy: str, progress: Progress, running: list[subprocess.Popen[str]]) -> Report:
@@ -145,6 +152,8 @@ def _main() -> None:
         _write(sys.stdout, {"report": report.plain()})
     except KernelError as error:
         _write(sys.stdout, error.to_wire())
+    except BrokenPipeError:  # whoever asked was killed; what is still to be flushed goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
