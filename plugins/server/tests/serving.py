@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,3 +108,49 @@ def serving_kernel(
             site.server.should_exit = True
             thread.join(PATIENCE)
             assert not thread.is_alive()
+
+
+def routes(app: FastAPI) -> set[tuple[str, str]]:
+    """Return method and path of everything that *app* answers, as it routes; a WebSocket has the method ``WEBSOCKET``.
+
+    The document of the application would not do: it leaves some routes out.
+    """
+    found: set[tuple[str, str]] = set()
+    for taken in app.routes:
+        for route in getattr(getattr(taken, "original_router", None), "routes", [taken]):
+            found |= {(method, route.path) for method in getattr(route, "methods", None) or {"WEBSOCKET"}}
+    return found
+
+
+def bearer(shown: str) -> dict[str, str]:
+    """Return the header that shows a key."""
+    return {"authorization": f"Bearer {shown}"}
+
+
+@contextmanager
+def streaming(site: Site, text: str = "one two three", **headers: str) -> Iterator[threading.Thread]:
+    """Have a chat wait at the shut gate of the echo model while the block runs."""
+    site.echo.gate.shut()
+    body = {"model": "echo", "messages": [{"role": "user", "content": text}]}
+
+    def ask() -> None:
+        site.http.post("/v1/chat/completions", json=body, headers=headers)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    site.echo.gate.wait_for_visitor()
+    try:
+        yield thread
+    finally:
+        site.echo.gate.open()
+        thread.join(PATIENCE)
+
+
+def ended_tasks(site: Site, count: int, **headers: str) -> list[dict[str, Any]]:
+    """Return the tasks that ended, when observers have heard of *count*."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        found: list[dict[str, Any]] = site.http.get("/v1/llmos/tasks?state=ended", headers=headers).json()["data"]
+        if len(found) >= count:
+            return found
+    raise TimeoutError(f"{count} tasks did not end")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +15,9 @@ from llmos import KeyRing
 from llmos.testing import EchoBackend, echo_spec
 from llmos_kernel import Action, Decision, Policy
 from llmos_kernel.errors import ModelUnavailable
-from plugins.server.tests.serving import PATIENCE, Site, serving
+from plugins.server.tests.serving import PATIENCE, Site, bearer, ended_tasks, serving, streaming
 
 TIMES = ("queued", "prefill", "decode")
-
-
-@contextmanager
-def streaming(site: Site, text: str = "one two three", **headers: str) -> Iterator[threading.Thread]:
-    """Have a chat wait at the shut gate of the echo model while the block runs."""
-    site.echo.gate.shut()
-    body = {"model": "echo", "messages": [{"role": "user", "content": text}]}
-
-    def ask() -> None:
-        site.http.post("/v1/chat/completions", json=body, headers=headers)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    site.echo.gate.wait_for_visitor()
-    try:
-        yield thread
-    finally:
-        site.echo.gate.open()
-        thread.join(PATIENCE)
-
-
-def ended_tasks(site: Site, count: int, **headers: str) -> list[dict[str, Any]]:
-    """Return the tasks that ended, when observers have heard of *count*."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        found: list[dict[str, Any]] = site.http.get("/v1/llmos/tasks?state=ended", headers=headers).json()["data"]
-        if len(found) >= count:
-            return found
-    raise TimeoutError(f"{count} tasks did not end")
 
 
 def ticks(site: Site, count: int, **params: Any) -> list[dict[str, Any]]:
@@ -215,11 +183,6 @@ def test_events_follow_each_other() -> None:
 
 
 # --- who may -----------------------------------------------------------------------------------------------------
-
-
-def bearer(shown: str) -> dict[str, str]:
-    """Return the header that shows a key."""
-    return {"authorization": f"Bearer {shown}"}
 
 
 def test_a_tenant_sees_its_own_tasks_and_an_operator_all(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import attrs
 import pytest
+import websockets.sync.client as ws
+from websockets.exceptions import InvalidStatus
 
 from llmos import KeyRing
 from llmos_kernel import Action, Decision, Policy
@@ -16,9 +19,10 @@ from llmos_kernel.errors import ConfigError, InvalidArgument
 from llmos_server.app import build
 from llmos_server.guards import OPEN
 from llmos_server.options import ServerOptions
-from plugins.server.tests.serving import Site, serving
+from plugins.server.tests.serving import PATIENCE, Site, routes, serving
 
 LONG_AGO = 1000.0
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 @attrs.frozen
@@ -51,31 +55,47 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         yield Door(site, ring, right, wrong)
 
 
-def routes(site: Site) -> list[tuple[str, str]]:
-    """Return method and path of everything that the running application answers, from the application itself."""
-    app: Any = build(lambda who: site.openai, ServerOptions())  # type: ignore[arg-type, return-value]
-    found = [(method, path) for path, methods in app.openapi()["paths"].items() for method in methods]
-    return [*found, ("get", "/openapi.json"), ("get", "/"), ("get", "/absent"), ("delete", "/v1/models")]
+def refused(site: Site, method: str, path: str, headers: dict[str, str]) -> tuple[int, str, str]:
+    """Return status, what is said, and the scheme that is asked for."""
+    path = path.replace("{name:path}", "echo").replace("{id}", "1")
+    if method == "WEBSOCKET":
+        address = f"ws{site.url.removeprefix('http')}{path}"
+        with pytest.raises(InvalidStatus) as caught:
+            ws.connect(address, additional_headers=headers, proxy=None, open_timeout=PATIENCE)
+        answer = caught.value.response
+        status, body, scheme = answer.status_code, bytes(answer.body), answer.headers["www-authenticate"]
+    else:
+        response = site.http.request(method, path, headers=headers)
+        status, body, scheme = response.status_code, response.content, response.headers["www-authenticate"]
+    if method == "HEAD":
+        return status, "", scheme
+    error = json.loads(body)["error"]
+    return status, error if path.startswith("/api/") else error["message"], scheme  # Ollama's errors are one sentence
 
 
 def test_every_route_asks_for_a_key(door: Door) -> None:
-    """Whatever the method, and whatever is wrong with the key; the refusal is always the same."""
-    said = set()
-    for method, path in routes(door.site):
-        for value in door.wrong.values():
-            headers = {} if value is None else {"authorization": value}
-            response = door.site.http.request(method, path.replace("{name}", "echo"), headers=headers)
-            if path in OPEN:
-                assert 200 == response.status_code
-            else:
-                error = response.json()["error"]
-                told = error if path.startswith("/api/") else error["message"]  # Ollama's errors are one sentence
-                said.add((response.status_code, told, response.headers["www-authenticate"]))
+    """Whatever is wrong with the key, and also by methods and paths that there are not: the refusal is the same."""
+    asked = {(method, path) for method, path in routes(door.site.app) if path not in OPEN}
+    absent = {(method, path) for method in METHODS for path in ("/absent", *(path for _, path in asked))} - asked
+    ways = [{} if value is None else {"authorization": value} for value in door.wrong.values()]
+    said = {refused(door.site, *one, headers) for one in asked for headers in ways}
+    said |= {refused(door.site, *one, {}) for one in absent}
+    said = {(status, told, scheme) for status, told, scheme in said if told or (status, scheme) != (401, "Bearer")}
 
+    assert {("POST", "/v1/llmos/schedule"), ("WEBSOCKET", "/v1/llmos/socket")} < asked
     assert 1 == len(said)
     ((status, message, scheme),) = said
     assert (401, "Bearer") == (status, scheme)
     assert "missing, wrong, expired or revoked" in message
+
+
+def test_who_needs_no_key(door: Door) -> None:
+    """The answers of the few open routes are the same with none and with a wrong one."""
+    for method, path in routes(door.site.app):
+        if path in OPEN:
+            for value in ("Bearer x", door.wrong["expired"] or ""):
+                assert 200 == door.site.http.request(method, path, headers={"authorization": value}).status_code
+            assert 200 == door.site.http.request(method, path).status_code
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])

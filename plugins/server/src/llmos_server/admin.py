@@ -17,7 +17,6 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from llmos import Key
 from llmos_kernel.errors import KernelError
 from llmos_server import meter
 from llmos_server.bodies import Body
@@ -28,11 +27,9 @@ from llmos_server.document.llmos import (
 from llmos_server.document.parts import streamed, told
 from llmos_server.failures import Refusal
 from llmos_server.openai.answers import event
-from llmos_server.state import seat_of
+from llmos_server.state import OPERATOR, demand_operator, key_of, seat_of
 
 router = APIRouter(prefix="/v1/llmos", tags=["llmos"])
-OPERATOR = "operator"
-"""The scope of who may see everybody's tasks."""
 HERE = "local"
 """The tenant of who comes without a key."""
 SHARE = 20
@@ -55,25 +52,21 @@ def _console(request: Request) -> Console:
     return cast("Console", request.app.state.console)
 
 
-def _key(request: Request) -> Key | None:
-    return cast("Key | None", request.scope.get("llmos.key"))
-
-
 def _may_see(request: Request) -> Callable[[str], bool]:
     """Return whether who asks may see tasks of a tenant: the kernel's own rule, for what it has forgotten."""
-    key = _key(request)
+    key = key_of(request)
     tenant, scopes = (HERE, ()) if key is None else (key.tenant, key.scopes)
     return lambda other: OPERATOR in scopes or other == tenant
 
 
 def _may_know(request: Request) -> bool:
     """Return whether who asks may be told reasons, which may name files of this machine."""
-    key = _key(request)
+    key = key_of(request)
     return key is None or OPERATOR in key.scopes
 
 
 def _you(request: Request) -> dict[str, Any]:
-    key = _key(request)
+    key = key_of(request)
     name, tenant = (HERE, HERE) if key is None else (key.name, key.tenant)
     return {"name": name, "tenant": tenant, "operator": key is not None and OPERATOR in key.scopes}
 
@@ -111,7 +104,8 @@ async def load(name: str, request: Request) -> Response:
 
 @router.post("/models/{name:path}/unload", summary="Unload an idle model", responses=told(ModelFacts))
 async def unload(name: str, request: Request) -> Response:
-    """Unload a model that nobody uses; 503 for one that is in use."""
+    """Unload a model that nobody uses, which everybody then waits for; 503 for one that is in use."""
+    demand_operator(request, "unloading a model")
     return await _told(request, await _ask(request, "UnloadModel", name))
 
 

@@ -12,17 +12,15 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from llmos import Key
-from llmos_server.admin import OPERATOR, plain
+from llmos_server.admin import plain
 from llmos_server.document.llmos import EvaluationList
 from llmos_server.document.parts import told
-from llmos_server.failures import Refusal
-from llmos_server.state import seat_of
+from llmos_server.state import demand_operator, seat_of
 
 router = APIRouter(prefix="/v1/llmos", tags=["llmos"])
 FOLDER = "evaluations"
@@ -40,9 +38,7 @@ _FIGURE = ("title", "unit", "value", "low", "high", "n", "larger")
 @router.get("/evaluations", summary="List the results of evaluations that are kept", responses=told(EvaluationList))
 async def evaluated(request: Request) -> Response:
     """List what `llmos eval` has kept, the newest first, to this machine and to operators: it is everybody's."""
-    key = cast("Key | None", request.scope.get("llmos.key"))
-    if key is not None and OPERATOR not in key.scopes:
-        raise Refusal(403, f"results of evaluations are for keys with the scope {OPERATOR}", "permission_error")
+    demand_operator(request, "the list of evaluations")
     await seat_of(request).client.control("ListModels")  # who may not know the models need not know how good they are
     found = await asyncio.to_thread(stored, request.app.state.home)
     return JSONResponse({"object": "list", **found})

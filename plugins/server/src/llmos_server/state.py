@@ -9,10 +9,15 @@ from starlette.requests import Request
 
 from llmos import AsyncClient, Key
 from llmos_kernel.api import Credentials
+from llmos_server.failures import Refusal
 from llmos_server.models import Models
 from llmos_server.options import ServerOptions
 from llmos_server.remote.sessions import Connect, Sessions
 from llmos_server.responses.kept import Kept
+
+
+OPERATOR = "operator"
+"""The scope of who may see everybody's tasks, and change what everybody gets."""
 
 
 @attrs.frozen
@@ -73,6 +78,18 @@ def state_of(request: Request) -> State:
     return cast("State", request.app.state.llmos)
 
 
+def key_of(request: Request) -> Key | None:
+    """Return the key of who asks; None for who needs none."""
+    return cast("Key | None", request.scope.get("llmos.key"))
+
+
+def demand_operator(request: Request, what: str) -> None:
+    """Raise `Refusal` for the holder of a key without the scope; *what* is for those who have it."""
+    key = key_of(request)
+    if key is not None and OPERATOR not in key.scopes:
+        raise Refusal(403, f"{what} is for keys with the scope {OPERATOR}", "permission_error")
+
+
 def seat_of(request: Request) -> Seat:
     """Return the seat of who asks."""
-    return state_of(request).seat(request.scope.get("llmos.key"))
+    return state_of(request).seat(key_of(request))

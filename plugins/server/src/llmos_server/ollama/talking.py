@@ -22,7 +22,7 @@ from llmos_server.ollama.anytype import AnyType
 from llmos_server.ollama.requests import Asking, ChatBody, GenerateBody, Named
 from llmos_server.openai.answers import chat_logprobs
 from llmos_server.speech import Ended, Speech
-from llmos_server.state import seat_of, state_of
+from llmos_server.state import demand_operator, seat_of, state_of
 from llmos_server.streams import LINES, Pieces
 from llmos_server.tools import Call, Ear, Offer
 
@@ -122,8 +122,8 @@ async def _chatted(
 async def _loaded(talk: Talk, body: Asking, request: Request) -> Response:
     """Load the model; or unload it, where it is not to be kept alive."""
     if body.keep_alive in (0, "0", "0s"):
-        models = seat_of(request).models
-        await models.unload(body.model)
+        demand_operator(request, "unloading a model")
+        await seat_of(request).models.unload(body.model)
         return JSONResponse(talk.done("unload"))
     await talk.model(request, body)
     return JSONResponse(talk.done("load"))

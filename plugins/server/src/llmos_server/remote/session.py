@@ -35,7 +35,10 @@ FAREWELL = 1.0
 HANDLES = 2**18
 """Handles that one session may hold."""
 MANAGING = (control.AddModel, control.Drain, control.Reload)
-"""Control messages that change what everybody gets; from elsewhere they need the scope ``operator``."""
+"""Control messages that change what everybody gets; from elsewhere they need the scope ``operator``.
+
+With a key `UnloadModel` does too; who needs no key is on this machine, and may.
+"""
 OPERATOR = "operator"
 
 
@@ -195,7 +198,8 @@ class Session:
                 raise KernelStopped("the server is stopping, and takes no more tasks", state="draining")
             return await process.schedule(self._checked(arguments[0]), timeout=timeout)
         to, body, handles = arguments
-        if isinstance(body, MANAGING) and OPERATOR not in process.principal.scopes:
+        managing = isinstance(body, MANAGING) or (bool(self.owner) and isinstance(body, control.UnloadModel))
+        if managing and OPERATOR not in process.principal.scopes:
             message = f"{type(body).__name__} from another process needs a key with the scope {OPERATOR}"
             raise PermissionDenied(message, action=f"control.{type(body).__name__}", right=OPERATOR)
         return await process.send(to, body, handles, timeout=timeout)
