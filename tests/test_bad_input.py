@@ -265,3 +265,39 @@ def test_a_file_that_cannot_be_read(command: str, wrong: str, llmos: Typed, tmp_
         assert code in (1, 2, 3, 4)
         assert name in err or "line 1" in err
         assert 1 == err.count("error:")
+
+
+@pytest.mark.parametrize(
+    ("command", "step"),
+    [
+        ("--config {} models list", "llmos doctor shows all of them"),
+        ("run {}", "llmos run --schema"),
+        ("simulate --profile {}", "llmos profile MODEL --out FILE makes one"),
+        ("capacity {} --prompt 9 --output 9", "llmos profile MODEL --out FILE makes one"),
+        ("simulate {}", "llmos simulate --show chat"),
+        ("replay {}", "the scheduler recorded"),
+    ],
+)
+def test_the_next_step_fits_the_file(command: str, step: str, llmos: Typed, tmp_path: Path) -> None:
+    """A file that is no setting is not mended among the settings."""
+    (tmp_path / "given.toml").write_text("key = 1\n", "utf-8")
+    _, _, err = llmos(*command.format("given.toml").split())
+    steps = [line for line in err.splitlines() if line.startswith("next:  ")]
+
+    assert [(True, command.startswith("--config"))] == [(step in line, "doctor" in line) for line in steps]
+
+
+def test_a_name_that_is_near_is_said_once(llmos: Typed) -> None:
+    """In the error; the next step is the list."""
+    code, _, err = llmos("generate", "-m", "tinny", "x")
+
+    assert (1, 1) == (code, err.count("tiny"))
+    assert "next:  llmos models list" in err
+
+
+def test_no_server(llmos: Typed) -> None:
+    """Who asks where nobody answers is told what starts a server."""
+    code, out, err = llmos("ps", "--server", "unix:/nowhere/llmos")
+
+    assert (1, "", 1) == (code, out, err.count("error:"))
+    assert "next:  start it there with llmos serve" in err

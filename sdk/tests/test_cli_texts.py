@@ -97,7 +97,7 @@ def test_many_texts(llmos: CommandLine, echo: EchoBackend) -> None:
         (["embed"], b"", 1, ["standard input is empty"]),
         (["embed"], b"a\n \nb\n", 1, ["line 2 of standard input is empty"]),
         (["embed"], b"a\xff", 1, ["not UTF-8"]),
-        (["embed", "-m", "ecko", "a"], b"", 1, ["did you mean echo?"]),
+        (["embed", "-m", "ecko", "a"], b"", 1, ["nearest: echo", "llmos models list"]),
         (["embed", "a", "", "b"], b"", 1, ["text 2 ('')"]),
         (["classify", "a", "--top", "0"], b"", 2, ["range"]),
     ],

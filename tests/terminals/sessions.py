@@ -66,6 +66,8 @@ SESSIONS = (
     Session("capacity", "capacity --help", quick=True),
     Session("bench", "bench --quick --streams 1,2 --work single"),
     Session("profile", "profile --help", quick=True),
+    Session("ps", "ps --server unix:none", code=1, quick=True),
+    Session("top", "top --help", quick=True),
     Session("keys", "keys list", quick=True),
     Session("completion", "completion --help", quick=True),
     Session("no-command", "generat x", code=2, quick=True),

@@ -17,6 +17,8 @@ from llmos_kernel.errors import ConfigError
 FORMAT = 1
 MAX_BYTES = 1 << 20
 """A larger file is no profile."""
+_NEXT = "llmos profile MODEL --out FILE makes one"
+"""What to do about a file that is none."""
 
 _seconds = number(0, 3600, whole=False)
 _share = number(0, MAX_COUNT, whole=False)
@@ -100,7 +102,10 @@ class StepProfile:
         found = values.pop("format", None)
         if found != FORMAT:
             raise _wrong(source, "format", found, str(FORMAT))
-        return read_options(cls, values, source)
+        try:
+            return read_options(cls, values, source)
+        except ConfigError as error:
+            raise ConfigError(error.message, **{**error.fields, "next": _NEXT}) from error
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the profile into the file *path*, which appears whole or not at all; raise `ConfigError`."""
@@ -111,7 +116,7 @@ class StepProfile:
             partial.write_text(text + "\n", "utf-8")
             partial.replace(path)
 
-        _on_disk(str(path), put, "a path that can be written")
+        _on_disk(str(path), put, "a path that can be written", "")
 
 
 def _parse(source: str) -> dict[str, Any]:
@@ -127,11 +132,11 @@ def _parse(source: str) -> dict[str, Any]:
     return values
 
 
-def _on_disk(source: str, do: Callable[[], Any], expected: str) -> Any:  # noqa: ANN401 - whatever it returns
+def _on_disk(source: str, do: Callable[[], Any], expected: str, step: str = _NEXT) -> Any:  # noqa: ANN401 - any
     try:
         return do()
     except OSError as error:
-        raise _wrong(source, "file", error.strerror, expected) from error
+        raise _wrong(source, "file", error.strerror, expected, step) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -145,6 +150,6 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _wrong(source: str, field: str, value: object, expected: str) -> ConfigError:
+def _wrong(source: str, field: str, value: object, expected: str, step: str = _NEXT) -> ConfigError:
     message = f"{source}: {field} must be {expected}, not {value!r:.120}"
-    return ConfigError(message, field=field, value=value, expected=expected, source=source)
+    return ConfigError(message, field=field, value=value, expected=expected, source=source, next=step)

@@ -14,6 +14,9 @@ from llmos_kernel.contracts import Limits, Scheduler, TaskView
 from llmos_kernel.errors import ConfigError, InvalidArgument, KernelError, PluginFailed
 from llmos_simulator.recorded import FORMAT, plan_facts, scheduler_named
 
+_NEXT = "give a file that the scheduler recorded has written"
+"""What to do about a file that is no recording."""
+
 
 @attrs.frozen(kw_only=True)
 class Difference:
@@ -98,7 +101,7 @@ def _lines(source: str) -> Iterator[tuple[int, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         message = f"{source}: file must be a recording that can be read: {error}"
         raise ConfigError(
-            message, field="file", value=source, expected="a recording that can be read", source=source
+            message, field="file", value=source, expected="a recording that can be read", source=source, next=_NEXT
         ) from error
 
 
@@ -128,4 +131,4 @@ def _make(scheduler: Scheduler, call: Any, source: str, number: int) -> tuple[fl
 
 def _wrong(source: str, number: int, value: object, expected: str) -> ConfigError:
     message = f"{source}, line {number}: must be {expected}, not {value!r:.120}"
-    return ConfigError(message, field=f"line {number}", value=value, expected=expected, source=source)
+    return ConfigError(message, field=f"line {number}", value=value, expected=expected, source=source, next=_NEXT)

@@ -36,6 +36,8 @@ from llmos_simulator.workloads import Tenant, Workload
 _T = TypeVar("_T", bound=attrs.AttrsInstance)
 PRESETS = ("bursty", "chat", "diurnal", "mixed", "users")
 """The workloads that come with the package."""
+_NEXT = "mend it there; llmos simulate --show chat prints one that is right"
+"""What to do about a file that is no workload."""
 MAX_BYTES = 1 << 24
 """A larger file is no workload; what is as long as that is a trace."""
 
@@ -57,12 +59,19 @@ def find_workload(name: str) -> Workload:
 
 def read_workload(path: Path) -> Workload:
     """Return the workload in the TOML file *path*; raise `ConfigError`."""
+    try:
+        return parse_workload(_text(path), str(path), path.parent, path.stem)
+    except ConfigError as error:
+        raise ConfigError(error.message, **{**error.fields, "next": _NEXT}) from error
+
+
+def _text(path: Path) -> str:
     source = str(path)
     try:
         data = path.read_bytes()
         if len(data) > MAX_BYTES:
             raise _wrong(source, "file", f"{len(data)} bytes", "a workload; a long list of requests is a trace (.csv)")
-        return parse_workload(data.decode("utf-8"), source, path.parent, path.stem)
+        return data.decode("utf-8")
     except OSError as error:
         raise _wrong(source, "file", error.strerror, "a file that can be read") from error
     except UnicodeDecodeError as error:

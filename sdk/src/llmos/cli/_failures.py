@@ -22,6 +22,7 @@ from llmos_kernel.errors import (
     PluginError,
     PluginFailed,
     PluginMissing,
+    PortBroken,
     ResourceError,
 )  # fmt: skip
 
@@ -70,6 +71,7 @@ def next_step(error: KernelError) -> str:
         (OutOfMemory, "close other models, choose a smaller one, or raise devices in llmos.toml"),
         (ModelUnavailable, "llmos doctor"),
         (ExecutorCrashed, "llmos doctor --load"),
+        (PortBroken, "start it there with llmos serve, or name another address" if "address" in error.fields else ""),
         (PermissionDenied, "llmos doctor, which asks each policy" if "policy" in error.fields else ""),
         (Overloaded, _again(error.fields.get("retry_after", 0))),
         (PluginMissing, "llmos plugins list"),
@@ -79,12 +81,15 @@ def next_step(error: KernelError) -> str:
     near = error.fields.get("nearest")
     if "did you mean" in error.message:
         return ""
-    if isinstance(error, NotFound) and isinstance(near, list) and near:
+    if isinstance(error, NotFound) and isinstance(near, list) and near and "nearest: " not in error.message:
         return f"did you mean {' or '.join(map(str, near))}?"
     return next((step for kind, step in steps if isinstance(error, kind)), "")
 
 
 def _mended(error: KernelError) -> str:
+    told = error.fields.get("next")
+    if isinstance(told, str):  # whoever reads a file that is no setting knows what makes one
+        return told
     if "others" in error.fields:  # a task file's
         return "mend it there; llmos run --schema prints what editors need to complete and check such a file"
     return "mend the setting there; llmos doctor shows all of them"
