@@ -23,7 +23,7 @@ from llmos_data import normalize
 from llmos_data.blocks import Block
 from llmos_data.files import Files
 from llmos_data.plan import Plan
-from llmos_data.work import Work
+from llmos_data.work import Passed, Work
 from llmos_data.workers import Workers
 from llmos_kernel import KernelConfig
 from llmos_kernel.errors import InvalidArgument
@@ -162,12 +162,32 @@ def test_what_is_wrong(args: list[str], words: str) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_a_column_of_two_types() -> None:
-    """It cannot be written, and the error names it."""
-    done = run("--to", "parquet", "-o", "out", stdin=b'{"text": "a", "n": 1}\n{"text": "a", "n": "b"}\n')
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_column_of_two_types(workers: str) -> None:
+    """It cannot be written, and the error names the column and the record, also behind lines that are none."""
+    given = b'{"text": "a", "n": 1}\n' * 50 + b"\n\n" + b'{"text": "a", "n": null}\n{"text": "a", "n": "b"}\n' * 9
+    done = run("--to", "parquet", "-o", "out", "--workers", workers, stdin=given)
 
     assert 1 == done.returncode
-    assert b"n must be values of one type" in done.stderr
+    assert b"error: line 54: n must be values of one type" in done.stderr
+
+
+def test_places_of_what_is_written() -> None:
+    """Each is that of the record that it came from, also where one became many or none."""
+    passed = Passed(["a", "b", "c", "d", "e"], [2, 2, 5])
+
+    assert [0, 0, 2, 2, 2] == [passed.record(at) for at in range(5)]
+
+
+def test_blocks_of_two_types() -> None:
+    """What only shows when all is put together is named by its row."""
+    nulls = 100_000
+    given = b'{"text": "a", "n": 1}\n' + b'{"text": "some text", "n": null}\n' * nulls + b'{"text": "a", "n": "b"}\n'
+    done = run("--to", "parquet", "-o", "out", stdin=given)
+
+    assert 1 == done.returncode
+    assert f"error: row {nulls + 2} of the output: n must be values of one type" in done.stderr.decode()
+    assert not Path("out").exists()
 
 
 def test_without_pyarrow() -> None:

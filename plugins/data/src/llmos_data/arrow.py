@@ -7,6 +7,7 @@ other, because unlike a Parquet file they can be cut off and gone on with; they 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ _GROUP_ROWS, _GROUP_BYTES = 2**17, 2**24
 """A row group of the output is that large, or somewhat larger."""
 _WRONG = (pa.ArrowException, OSError)
 """What pyarrow raises for a file that is damaged."""
+_UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
+"""What pyarrow raises for values that are no column."""
 _PLAIN = ("bool", "int", "uint", "float", "double", "halffloat", "string", "large_string", "list", "large_list",
           "struct", "null", "binary", "large_binary", "fixed_size")  # fmt: skip
 """Types, by how their names begin, whose values JSON has, or cannot have at all."""
@@ -165,7 +168,7 @@ class WriteRows(Encoder):
         return record
 
     def join(self, written: list[Record]) -> bytes:
-        """Return the rows of a block.  Raises `InvalidArgument` for a column of more than one type."""
+        """Return the rows of a block.  Raises as `Encoder` says where a column has more than one type."""
         if self._rows is not None:
             return stream_of(self._changed(self._rows.batch, written))
         names = list(dict.fromkeys(name for record in written for name in record))
@@ -188,17 +191,29 @@ class WriteRows(Encoder):
 
 def _array(name: str, values: list[Any], before: Any = None) -> Any:  # noqa: ANN401 - pyarrow is untyped
     """Return a column of *values*, of the type that it had *before* where they fit it."""
+    if before is not None and values:
+        with contextlib.suppress(*_UNFIT):
+            return pa.array(values, before)
     try:
-        if before is not None and values:
-            try:
-                return pa.array(values, before)
-            except (pa.ArrowException, TypeError, ValueError):
-                return pa.array(values)
         return pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except _UNFIT as error:
+        at = _first_unfit(values)
         expected = "values of one type, because Parquet has one for a column"
         message = f"{name} must be {expected}: {error}"
-        raise InvalidArgument(message, field=name, value=shortened(values), expected=expected) from error
+        raise InvalidArgument(message, field=name, value=shortened(values[at]), expected=expected, at=at) from error
+
+
+def _first_unfit(values: list[Any]) -> int:
+    """Return where the value is that does not go with those before it, by halving: *values* are no column."""
+    fit, unfit = 0, len(values)
+    while unfit - fit > 1:
+        half = (fit + unfit) // 2
+        try:
+            pa.array(values[:half])
+            fit = half
+        except _UNFIT:
+            unfit = half
+    return unfit - 1
 
 
 def stream_of(batch: Any) -> bytes:  # noqa: ANN401 - pyarrow is untyped
@@ -244,10 +259,11 @@ class ToParquet(ToPart):
 
     def _schema(self) -> Any:  # noqa: ANN401 - pyarrow is untyped
         """Return what the schemas of all streams have in common, the columns in the order in which they come."""
-        common = None
+        common, rows = None, 0
         for batch in self._batches():
             if common is None or not batch.schema.equals(common):
-                common = batch.schema if common is None else _common(common, batch.schema)
+                common = batch.schema if common is None else _common(common, batch, rows)
+            rows += batch.num_rows
         return pa.schema([(name, pa.string()) for name in self._columns]) if common is None else common
 
     def _batches(self) -> Iterator[Any]:
@@ -258,13 +274,21 @@ class ToParquet(ToPart):
                     yield from stream
 
 
-def _common(one: Any, other: Any) -> Any:  # noqa: ANN401 - pyarrow is untyped
-    try:
-        return pa.unify_schemas([one, other], promote_options="permissive")
-    except pa.ArrowException as error:
-        expected = "columns of one type each, because Parquet has one for a column"
-        message = f"the output must have {expected}: {error}"
-        raise InvalidArgument(message, field="to", value="parquet", expected=expected) from error
+def _common(schema: Any, batch: Any, before: int) -> Any:  # noqa: ANN401 - pyarrow is untyped
+    """Return the columns of *schema* and of *batch*, *before* which there are so many rows."""
+    for field in batch.schema:
+        try:
+            schema = pa.unify_schemas([schema, pa.schema([field])], promote_options="permissive")
+        except pa.ArrowException as error:
+            column = batch.column(field.name)
+            at = max(0, column.is_valid().index(True).as_py())
+            expected = "values of one type, because Parquet has one for a column"
+            message = f"row {before + at + 1} of the output: {field.name} must be {expected}: {error}"
+            value = shortened(column[at].as_py())
+            raise InvalidArgument(
+                message, field=field.name, value=value, expected=expected, row=before + at + 1
+            ) from error
+    return schema
 
 
 def _table(schema: Any, batches: list[Any]) -> Any:  # noqa: ANN401 - pyarrow is untyped

@@ -36,7 +36,11 @@ class Encoder(abc.ABC):
         """Return one record as it is written.  Raises `InvalidArgument`."""
 
     def join(self, written: list[Any]) -> bytes:
-        """Return the bytes of the records of a block."""
+        """Return the bytes of the records of a block.
+
+        Raises `InvalidArgument` for records that do not go together; its field ``at`` is the place in *written* of the
+        first that does not go with those before it.
+        """
         return b"".join(written)
 
 

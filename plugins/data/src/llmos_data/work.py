@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,18 @@ class Done:
     """The error that ends the run, as `KernelError.to_wire` has it."""
 
 
+@attrs.frozen
+class Passed:
+    """What is written of a block, and how much of it there was behind each of its records."""
+
+    out: list[Any]
+    ends: list[int]
+
+    def record(self, at: Any) -> int:  # noqa: ANN401 - a field of an error
+        """Return which record, from 0, the place *at* of what is written is from."""
+        return bisect_right(self.ends, at)
+
+
 class Work:
     """Does what *plan* says with blocks.  *processor* is its pipeline."""
 
@@ -46,11 +59,11 @@ class Work:
     def __call__(self, block: Block) -> Done:
         """Return what becomes of *block*.  The first bad record ends it, unless the plan is to note them."""
         out: list[Any] = []
+        ends: list[int] = []
         rejects: list[bytes] = []
         if block.fault is not None:
-            return self._done(
-                block, out, rejects, self._bad(KernelError.from_wire(block.fault), block.number, b"", rejects)
-            )
+            fault = self._bad(KernelError.from_wire(block.fault), block.number, b"", rejects)
+            return self._done(block, Passed(out, ends), rejects, fault)
         limit, read, change = self._plan.limit, self._decoder.read, self._change
         for number, raw in enumerate(self._decoder.split(block.data), block.number):
             try:
@@ -61,8 +74,9 @@ class Work:
             except KernelError as error:
                 fault = self._bad(error, number, raw, rejects)
                 if fault is not None:
-                    return self._done(block, out, rejects, fault)
-        return self._done(block, out, rejects, None)
+                    return self._done(block, Passed(out, ends), rejects, fault)
+            ends.append(len(out))
+        return self._done(block, Passed(out, ends), rejects, None)
 
     def _change(self, record: Record, out: list[Any]) -> None:
         """Write what becomes of *record* to *out*: all of it, or nothing."""
@@ -98,14 +112,15 @@ class Work:
         return None
 
     def _done(
-        self, block: Block, out: list[Any], rejects: list[bytes], fault: Mapping[str, Any] | None
+        self, block: Block, passed: Passed, rejects: list[bytes], fault: Mapping[str, Any] | None
     ) -> Done:  # fmt: skip
+        out = passed.out
         try:
             return Done(self._encoder.join(out), b"".join(rejects), len(out), len(rejects), fault)
         except KernelError as error:
-            unit = UNITS[self._plan.source]
-            message = f"{unit} {block.number} or one of the {block.count - 1} behind it: {error.message}"
-            located = type(error)(message, **{**error.fields, unit: block.number})
+            facts = dict(error.fields)
+            unit, number = UNITS[self._plan.source], block.number + passed.record(facts.pop("at"))
+            located = type(error)(f"{unit} {number}: {error.message}", **{**facts, unit: number})
             return Done(b"", b"".join(rejects), 0, len(rejects), located.to_wire())
 
 
