@@ -218,6 +218,26 @@ def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
     assert (1, True, False) == (refused, "Not a directory" in err, "Traceback" in err)
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("keys list", 0), ("keys create a", 1), ("plugins disable llmos-data", 1), ("models alias small tiny", 1),
+        ("eval list", 0), ("eval run tiny suite.jsonl --type generate --max-tokens 2", 1),
+    ],
+)  # fmt: skip
+def test_what_is_kept_where_nothing_can_be(
+    command: str, code: int, llmos: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading finds nothing there; writing is one error with the folder, and never a loss that nobody hears of."""
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "suite.jsonl").write_text('{"input": "a", "expected": "b"}\n')
+    monkeypatch.setenv("LLMOS_HOME", str(tmp_path / "file" / "home"))
+    given, _, err = llmos(*command.split())
+
+    assert (code, code) == (given, err.count("error:"))
+    assert code == err.count("Not a directory") == err.count(str(tmp_path / "file" / "home"))
+
+
 def _records(folder: Path) -> int:
     """Return a file of records to read from."""
     file = folder / "records.jsonl"
