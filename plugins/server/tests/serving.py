@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from llmos import AsyncClient, KeyRing
 from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
-from llmos_kernel import Kernel, KernelConfig
+from llmos_kernel import Clock, Kernel, KernelConfig
 from llmos_server.app import build, close
 from llmos_server.listener import Server, make_server
 from llmos_server.console import Console
@@ -46,15 +46,18 @@ class Site:
 @contextmanager
 def serving(
     *plugins: object, echo: EchoBackend | None = None, ring: KeyRing | None = None, config: Any = None,
-    **options: Any,
+    clock: Clock | None = None, **options: Any,
 ) -> Iterator[Site]:  # fmt: skip
-    """Serve the models ``echo`` and ``toy`` while the block runs; nothing is left afterwards."""
+    """Serve the models ``echo`` and ``toy`` while the block runs; nothing is left afterwards.
+
+    *clock* is the kernel's.
+    """
     backend = echo or EchoBackend()
     specs = (echo_spec("echo", aliases=("parrot",), context=64), echo_spec("toy"))
     settings = KernelConfig(**{"models": specs, "timeout": PATIENCE, **(config or {})})
     console = Console()
     with (
-        Kernel(settings, plugins=(backend, FirstComePlugin(), console, *plugins)) as kernel,
+        Kernel(settings, plugins=(backend, FirstComePlugin(), console, *plugins), clock=clock) as kernel,
         serving_kernel(kernel, backend, ring, console, **options) as site,
     ):
         yield site
