@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from llmos_kernel import Task, control
 from llmos_kernel.errors import (
     HandleRevoked, InvalidArgument, KernelError, Overloaded, PermissionDenied, PluginIncompatible,
 )  # fmt: skip
-from plugins.server.tests.serving import PATIENCE, Site, serving
+from plugins.server.tests.serving import PATIENCE, Site, bearer, serving
 
 SERVER = msgspec.msgpack.Decoder(wire.FromServer)
 
@@ -74,6 +76,54 @@ def test_pages_of_other_origins_are_kept_out() -> None:
         sock = socket.create_connection(("127.0.0.1", int(site.url.rpartition(":")[2])))
         with pytest.raises(InvalidStatus, match="403"):
             ws.connect("ws://rebound.example.com/v1/llmos/socket", sock=sock, proxy=None, open_timeout=PATIENCE)
+
+
+class Heard(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.fault = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.said.append(record.getMessage())
+        if record.levelno >= logging.ERROR:
+            self.fault.set()
+
+
+def test_who_is_refused_fills_no_log(tmp_path: Path) -> None:
+    """Nothing is logged of strangers, whatever they do; of what is wrong with the server it is."""
+    ring, heard = KeyRing(tmp_path), Heard()
+    right, _ = ring.create("ann", tenant="acme", now=time.time())
+    with serving(ring=ring, local="keys") as site:
+        site.http.get("/health")  # then it has said that it began
+        log = logging.getLogger("uvicorn")
+        log.addHandler(heard)
+        try:
+            for _ in range(3):
+                with pytest.raises(InvalidStatus, match="401"):
+                    dial(site)
+            with pytest.raises(InvalidStatus, match="403"):
+                ws.connect(f"{url(site)}/absent", additional_headers=bearer(right), proxy=None)
+            for said in (
+                b"\x00\r\n\r\n",
+                b"GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+            ):
+                with socket.create_connection(("127.0.0.1", int(site.url.rpartition(":")[2])), PATIENCE) as stranger:
+                    stranger.sendall(said)
+                    assert stranger.recv(2**16).startswith(b"HTTP/1.1 40")
+            with Client(site.url, token=right) as client:
+                assert {} == client.control("Stats")["tasks"]
+            assert [] == heard.said
+            site.app.state.console = None  # as if a route had a fault
+            assert 500 == site.http.get("/v1/llmos/stats", headers=bearer(right)).status_code
+            assert heard.fault.wait(PATIENCE)  # it is logged after the answer
+        finally:
+            log.removeHandler(heard)
+
+    assert ["Exception in ASGI application"] == [line.strip() for line in heard.said[:1]]
 
 
 def test_managing_is_for_operators(tmp_path: Path) -> None:

@@ -38,6 +38,12 @@ QUEUE = 2048
 OWNER = 0o177
 """What nobody but the owner of a socket may do with it."""
 _log = logging.getLogger("uvicorn.error")
+_faults = _log.getChild("connections")
+"""Hears of connections only what is wrong with the server.
+
+uvicorn also says of each WebSocket that it came, and of each request that it is none, so that whoever is refused could
+fill the log.
+"""
 
 
 class Connection(H11Protocol):
@@ -45,6 +51,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, options: ServerOptions, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*args, **kwargs)
+        self.logger = _faults
         self._options = options
         self._late: asyncio.TimerHandle | None = None
         self._refused = False
@@ -139,6 +146,16 @@ class Connection(H11Protocol):
 class Socket(WebSocketsSansIOProtocol):
     """One remote client's connection."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(*args, **kwargs)
+        self.logger = self.conn.logger = _faults
+
+    async def send(self, message: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        """Send it.  A refusal that is whole ends the handshake: uvicorn would call that the application's error."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
     def shutdown(self) -> None:
         """End it; uvicorn would raise for one that is ending, and so end nothing after it."""
         if self.handshake_complete and self.conn.state is not State.OPEN:
@@ -232,6 +249,7 @@ def make_server(app: Any, options: ServerOptions, guests: Guests | None = None) 
         h11_max_incomplete_event_size=HEAD, ws=Socket, ws_max_size=options.body,
         ws_per_message_deflate=False,
     )  # fmt: skip
+    _faults.setLevel(logging.ERROR)  # not before: the configuration takes the levels of its loggers' children away
     server = Server(config, options.drain)
     server.guests = guests
     return server
