@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.docs.test_serving_page import serving
 from tests.documents import blocks
+from tests.served import served
 from tests.workspace import ROOT, python
 
 PAGE = ROOT / "docs" / "how-to" / "remote-models.md"
@@ -20,7 +20,7 @@ def test_far_end(tmp_path: Path) -> None:
     near.mkdir()
     far.mkdir()
     assert ADDRESS in shown.text
-    with serving(far) as address:
+    with served(far) as address:
         (near / "llmos.toml").write_text(shown.text.replace(ADDRESS, address), "utf-8")
         done = python(program.text, cwd=near)
 
