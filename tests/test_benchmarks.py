@@ -28,7 +28,7 @@ from tests.benchmarks.peers.works import QUICK, decode, mixed, prefill, streams
 from tests.benchmarks.policies import compare, simulated
 from tests.benchmarks.policies.compare import Saturated, judge
 from tests.benchmarks.policies.report import markdown as policy_table
-from tests.benchmarks.readme import OPERATORS, POLICIES, RECORDS, REMOTE, SIMULATED, comparisons, write
+from tests.benchmarks.readme import OPERATORS, POLICIES, RECORDS, REMOTE, SIMULATED, comparisons, served, write
 from tests.benchmarks.readme import markdown as kernel_table
 from tests.workspace import ROOT, run
 
@@ -260,6 +260,7 @@ def test_documents_show_the_committed_figures() -> None:
     assert policy_table(POLICIES) in (ROOT / "plugins" / "schedulers" / "README.md").read_text("utf-8")
     assert simulated.markdown(SIMULATED) in (ROOT / "plugins" / "simulator" / "README.md").read_text("utf-8")
     assert records.markdown(RECORDS) in (ROOT / "plugins" / "data" / "README.md").read_text("utf-8")
+    assert served() in (ROOT / "plugins" / "server" / "README.md").read_text("utf-8")
     assert remote.markdown(REMOTE) in (ROOT / "plugins" / "remote" / "README.md").read_text("utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from tests.benchmarks.peers import report  # noqa: E402 - the same
 from tests.benchmarks.policies import report as waiting  # noqa: E402 - the same
 from tests.benchmarks.policies import simulated  # noqa: E402 - the same
 from tests.benchmarks.peers.results import Comparison  # noqa: E402 - the same
+from tests.benchmarks.serving.report import markdown as serving  # noqa: E402 - the same
 
 RESULTS = Path(__file__).parent / "results"
 KERNEL = RESULTS / "kernel.json"
 ENCODERS = RESULTS / "encoders-minilm.json"
 SIMULATED = RESULTS / "simulated-smollm2-135m.json"
 POLICIES = RESULTS / "policies-smollm2-135m.json"
+SERVED = [RESULTS / "serving-tiny.json", RESULTS / "serving-smollm2-135m.json"]
 RECORDS = RESULTS / "records.json"
 REMOTE = RESULTS / "remote.json"
 OPERATORS = RESULTS / "operators-smollm2-135m.json"
@@ -47,6 +50,11 @@ def encoders(path: Path = ENCODERS) -> str:
     return embedding.markdown(Comparison.load(path)) if path.exists() else "Not measured yet."
 
 
+def served() -> str:
+    """Return the tables of what serving costs."""
+    return serving([json.loads(path.read_text("utf-8")) for path in SERVED])
+
+
 def write(readme: Path, text: str, name: str) -> None:
     """Replace what stands between the two marks called *name*; raise `ValueError` where they are not."""
     first, last = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -66,3 +74,4 @@ if __name__ == "__main__":
     write(ROOT / "plugins" / "simulator" / "README.md", simulated.markdown(SIMULATED), "simulated")
     write(ROOT / "plugins" / "data" / "README.md", records.markdown(RECORDS), "records")
     write(ROOT / "plugins" / "remote" / "README.md", remote.markdown(REMOTE), "remote")
+    write(ROOT / "plugins" / "server" / "README.md", served(), "serving")

@@ -401,15 +401,19 @@ def llmos_data(*args: str, **how: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "llmos", "data", "run", *args], stderr=subprocess.PIPE, **how)
 
 
+RECORDS = 80_000
+"""Enough that quick machines take a while for them."""
+
+
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """So many records in the current folder, every thousandth of them bad."""
     monkeypatch.chdir(tmp_path)
     with Path("in.jsonl").open("w", encoding="utf-8") as file:
-        for at in range(40_000):
+        for at in range(RECORDS):
             record = {"at": at, "text": f"  record   {at} " * 4}
             file.write("bad\n" if at % 1000 == 999 else json.dumps(record) + "\n")
-    return 40_000
+    return RECORDS
 
 
 def how_far() -> int:
@@ -450,7 +454,8 @@ def test_killed_at_random_moments(many: int, workers: str) -> None:
                 wait(process, 0.002)
             wait(process, rng.random() / 4)
             process.kill()
-        assert reached > before
+            said = process.stderr.read() if process.stderr is not None else b""
+        assert reached > before, said
     with llmos_data(*args) as process:
         _, err = process.communicate(timeout=60)
 

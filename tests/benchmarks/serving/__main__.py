@@ -210,14 +210,11 @@ def main() -> None:
             with server(command, port):
                 peers["llama-cpp-python's server, q8_0"] = attrs.asdict(side("--url", f"http://{HOST}:{port}"))
         settings.write_text(SETTINGS.format(name=MODEL, path=path, threads=options.threads, port=port), "utf-8")
-        found = {
-            "model": options.name or path.name,
-            "threads": options.threads,
-            **measure(settings, port, options.rounds),
-        }
-    print(markdown([found]))
+        facts = {"model": options.name or path.name, "threads": options.threads, "peers": peers}
+        found = facts | measure(settings, port, options.rounds)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    print(markdown([found]))
 
 
 if __name__ == "__main__":
