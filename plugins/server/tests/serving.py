@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,28 @@ from fastapi import FastAPI
 
 from llmos import AsyncClient, KeyRing
 from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
-from llmos_kernel import Clock, Kernel, KernelConfig
+from llmos_kernel import Clock, Kernel, KernelConfig, hookimpl
 from llmos_server.app import build, close
 from llmos_server.listener import Server, make_server
 from llmos_server.console import Console
 from llmos_server.options import ServerOptions
 
 PATIENCE = 20.0
+
+
+class Gauge:
+    """An observer that says of whom it was asked, and in which format."""
+
+    name = "gauge"
+
+    @hookimpl
+    def llmos_event(self) -> None:
+        """Measure nothing."""
+
+    @hookimpl
+    def llmos_metrics(self, accept: str, facts: Mapping[str, Any]) -> tuple[str, bytes]:
+        """Return both."""
+        return "text/plain; version=0.0.4; charset=utf-8", f"{accept} {facts['tenant']}\n".encode()
 
 
 class Site:

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from llmos import KeyRing
 from llmos.testing import ScriptedPolicy
-from llmos_kernel import Action, Decision, hookimpl
-from plugins.server.tests.serving import Site, serving
-
-
-class Gauge:
-    """An observer that says of whom it was asked, and in which format."""
-
-    name = "gauge"
-
-    @hookimpl
-    def llmos_event(self) -> None:
-        """Measure nothing."""
-
-    @hookimpl
-    def llmos_metrics(self, accept: str, facts: Mapping[str, Any]) -> tuple[str, bytes]:
-        """Return both."""
-        return "text/plain; version=0.0.4; charset=utf-8", f"{accept} {facts['tenant']}\n".encode()
+from llmos_kernel import Action, Decision
+from plugins.server.tests.serving import Gauge, Site, serving
 
 
 def test_nobody_measures(site: Site) -> None:
