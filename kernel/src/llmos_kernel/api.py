@@ -93,10 +93,6 @@ def listed(value: Any) -> Any:  # noqa: ANN401 - the validator says what it may 
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else value
 
 
-def _set(value: Iterable[str]) -> frozenset[str]:
-    return frozenset(value)
-
-
 # --- who -------------------------------------------------------------------------------------------------------
 
 
@@ -118,7 +114,7 @@ class Credentials:
 
     name: str = attrs.field(default="local", validator=text)
     tenant: str = attrs.field(default="local", validator=text)
-    scopes: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
+    scopes: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
     budget: Budget = attrs.field(factory=Budget)
 
 
@@ -218,6 +214,11 @@ class Task:
     """Places of the task's port for chunks; one more is kept for the terminal event."""
     durable: bool = attrs.field(default=False, kw_only=True)
     """Survive a crash of the kernel.  Needs a journal store."""
+    trace: str = attrs.field(default="", validator=string, kw_only=True)
+    """The W3C trace context of whoever asked: a ``traceparent``, and after a space a ``tracestate`` if there is one.
+
+    Observers see it, and nobody else looks at it.  Tasks that a ``call`` task schedules have its unless told otherwise.
+    """
 
 
 # --- send and recv ---------------------------------------------------------------------------------------------
