@@ -93,6 +93,10 @@ def listed(value: Any) -> Any:  # noqa: ANN401 - the validator says what it may 
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else value
 
 
+def _set(value: Iterable[str]) -> frozenset[str]:
+    return frozenset(value)
+
+
 # --- who -------------------------------------------------------------------------------------------------------
 
 
@@ -114,7 +118,7 @@ class Credentials:
 
     name: str = attrs.field(default="local", validator=text)
     tenant: str = attrs.field(default="local", validator=text)
-    scopes: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    scopes: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
     budget: Budget = attrs.field(factory=Budget)
 
 
