@@ -235,6 +235,37 @@ def test_the_key_is_asked_for_once(tmp_path: Path, visit: Visit) -> None:
         assert key not in stored
 
 
+def test_a_key_is_offered_what_it_allows(tmp_path: Path, visit: Visit) -> None:
+    """Without the scope there is no button to unload, and each page says why; nothing is asked that is refused."""
+    ring = KeyRing(tmp_path)
+    plain, _ = ring.create("ann", tenant="acme", now=time.time())
+    operator, _ = ring.create("boss", tenant="staff", scopes=("operator",), now=time.time())
+    refused = []
+    with serving(ring=ring, local="keys") as site:
+        page = visit(f"{site.url}/#/models")
+        page.on("response", lambda response: refused.append(response.url) if response.status == 403 else None)
+        page.get_by_label("Key", exact=True).fill(plain)
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Load: toy").click()
+        card = page.locator(".model", has_text="toy")
+        expect(card.locator(".badge")).to_have_text("loaded")
+        expect(page.locator(".limits")).to_contain_text("scope operator")
+        expect(card.get_by_role("button")).to_have_count(0)
+        for name in ("plugins", "results"):
+            page.locator(f"nav a[data-page={name}]").click()
+            expect(page.locator(".limits")).to_contain_text("scope operator")
+        assert [] == refused
+        page.get_by_role("button", name="Forget the key").click()
+        page.get_by_label("Key", exact=True).fill(operator)
+        page.keyboard.press("Enter")
+        expect(page.locator(".empty:visible")).to_contain_text("llmos eval")
+        page.locator("nav a[data-page=models]").click()
+        expect(page.locator(".limits")).to_be_hidden()
+        page.get_by_role("button", name="Unload: toy").click()
+
+        expect(card.locator(".badge")).to_have_text("not loaded")
+
+
 @pytest.mark.parametrize("name", ["chat", "overview", "tasks", "models", "plugins", "results"])
 def test_nothing_is_wider_than_a_phone(visit: Visit, name: str) -> None:
     """No page scrolls sideways, however long the name of a model is."""

@@ -104,7 +104,7 @@ export class Tasks {
     this.scale.hidden = !this.rows.length;
     say(this.scale, this.stretch ? t("tasks.scale.each") : t("tasks.scale", { time: seconds(longest) }));
     this.list.classList.toggle("has-live", this.rows.some((task) => !ENDED.includes(task.state)));
-    keyed(this.list, this.rows, (task) => task.id, (task) => new Row(task, Boolean(this.live.tick?.you.operator), () => this.fetched.load()));
+    keyed(this.list, this.rows, (task) => task.id, (task) => new Row(task, Boolean(this.live.you?.operator), () => this.fetched.load()));
     for (const task of this.rows) this.list.known.get(task.id).scale(this.stretch ? task.age : longest);
   }
 }
