@@ -61,7 +61,7 @@ class Card {
     this.why = h("p", { class: "why", role: "status" });
     this.facts = h("dl", { class: "pairs" });
     this.button = h("button", { type: "button", onclick: () => this.#act() });
-    const title = h("h2", { title: model.name }, model.name);
+    const title = h("h2", {}, model.name);
     const about = model.description && h("p", { class: "muted" }, model.description);
     this.element = h("li", { class: "card model" }, h("div", { class: "row head" }, title, this.state, this.button), about, this.why, this.facts);
   }
