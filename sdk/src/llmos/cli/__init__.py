@@ -13,6 +13,7 @@ import click
 from llmos.cli._announced import announced
 from llmos.cli._common import Common, check_plot, json_option, pass_common, say
 from llmos.cli._completing import complete_models, complete_pipelines, complete_plugins
+from llmos.cli._cursor import show_cursor_when_terminated
 
 __all__ = [
     "COMMANDS",
@@ -178,6 +179,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    show_cursor_when_terminated()
     sys.exit(run(sys.argv[1:]))
 
 
