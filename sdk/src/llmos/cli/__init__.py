@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from llmos._files import write_whole
 from llmos.cli._announced import announced
 from llmos.cli._common import Common, check_plot, json_option, pass_common, say
 from llmos.cli._completing import complete_models, complete_pipelines, complete_plugins
@@ -31,6 +32,7 @@ __all__ = [
     "main",
     "pass_common",
     "run",
+    "write_whole",
 ]
 _F = TypeVar("_F", bound=Callable[..., Any])
 INTERRUPTED, READER_GONE = 130, 141
