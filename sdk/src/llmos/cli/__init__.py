@@ -83,7 +83,7 @@ class LazyGroup(click.Group):
         if cmd_name not in announced():
             return None
         common = ctx.ensure_object(Common)
-        found: click.Command = common.installed().command(cmd_name)
+        found: click.Command = common.installed("command").command(cmd_name)
         return found
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
