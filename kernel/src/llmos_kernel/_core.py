@@ -234,8 +234,9 @@ class Core:
         try:
             self._enter(seat)
             if seat.account.take("nbytes", nbytes) is not None:
+                limit = seat.account.budget.nbytes
                 message = f"a context of {nbytes} bytes has no room beside what the process holds"
-                raise BudgetExceeded(message, resource="nbytes", asked=nbytes, limit=seat.account.budget.nbytes)
+                raise BudgetExceeded(message, resource="nbytes", asked=nbytes, limit=limit)
         except KernelError:
             served.close_context(id)
             raise
@@ -259,8 +260,7 @@ class Core:
             return room
         rec = TaskRecord(next(self.numbers), task, seat, driver, now)
         rec.context, rec.served, parent = context, served, running_task.get()
-        if parent is not None and parent.seat.core is self:
-            rec.parent, rec.trace = parent.id, task.trace or parent.trace
+        rec.parent = parent.id if parent is not None and parent.seat.core is self else None
         served.unfinished += 1
         self.tasks[rec.id] = rec
         handle = TaskHandle(seat, self.table.open(rec, _TASK, seat))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import click
 
+from llmos._client import Model
+from llmos._requests import Options
 from llmos.cli._common import note
 from llmos.cli._completing import complete_models, complete_plugins
-
-if TYPE_CHECKING:
-    from llmos._client import Model
-    from llmos._requests import Options
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

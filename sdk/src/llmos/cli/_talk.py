@@ -12,7 +12,6 @@ import click
 
 from llmos._client import Client, Model
 from llmos._conversation import Conversation
-from llmos._files import write_whole
 from llmos._requests import Messages, Options, opening
 from llmos._task_file import TaskFile
 from llmos.cli._common import flowing, read_text, say
@@ -95,7 +94,7 @@ class Chat:
         """Write what was said, and to which model, as JSON."""
         _demand(file, "/save")
         kept = {"model": self.model.name, "messages": self.conversation.messages}
-        write_whole(file, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
+        Path(file).write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
         click.echo(f"Kept {_count(self.conversation)} in {file}.", err=True)
 
     def load(self, file: str) -> None:

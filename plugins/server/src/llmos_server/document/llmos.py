@@ -185,21 +185,12 @@ class Memory(Answer):
     limit: Count
 
 
-class Permissions(Answer):
-    """What the scopes of who asks allow, beside what everybody may; a policy may still forbid it."""
-
-    unload: bool
-    reasons: bool
-    evaluations: bool
-
-
 class Asker(Answer):
-    """Who asks: whether everybody's tasks are shown, and what else is allowed."""
+    """Who asks."""
 
     name: str
     tenant: str
     operator: bool
-    may: Permissions
 
 
 class Quantiles(Answer):
