@@ -24,6 +24,16 @@ HELP = """
 from llmos.cli import run
 assert not run(["--help"])
 """
+COMPLETE = """
+import os, sys
+words = "llmos " + " ".join(sys.argv[1:])
+os.environ |= {"_LLMOS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(sys.argv) - 1)}
+from llmos.cli import run
+try:
+    run([])
+except SystemExit as end:
+    assert not end.code, end.code
+"""
 EXAMPLE = """
 from llmos_kernel import Kernel, Port
 with Kernel() as kernel:
@@ -77,6 +87,15 @@ def test_commands_that_only_look(arguments: str, tmp_path: Path) -> None:
 
     assert set() == plugins(imported)
     assert set() == imported & (HEAVY | {"asyncio"})
+
+
+@pytest.mark.parametrize("typed", ["generate -m t", "chat -m t", "embed -m t", "classify -m t", "models show t"])
+def test_completing_asks_nobody(typed: str, tmp_path: Path) -> None:
+    """Whoever completes the name of a model waits for it: nothing is imported that asks one."""
+    imported = modules(COMPLETE, *typed.split(), cwd=tmp_path)
+
+    assert set() == imported & {"llmos._client", "llmos._conversation", "llmos._task_file", "rich", "asyncio"}
+    assert set() == plugins(imported)
 
 
 def test_help_draws_nothing(tmp_path: Path) -> None:

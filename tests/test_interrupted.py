@@ -129,7 +129,10 @@ def test_ctrl_c(long: Long, folder: Path) -> None:
 
 @pytest.mark.parametrize("long", COMMANDS, ids=str)
 def test_sigterm(long: Long, folder: Path) -> None:
-    """It ends the command as it ends any program; what worked for it ends too, and says nothing."""
+    """It ends the command as it ends any program; what worked for it ends too, and says nothing.
+
+    The bar hid the cursor, which is to be seen again.
+    """
     process, terminal = begun(long, folder)
     process.terminate()
     end = ended(process, terminal, folder)
@@ -137,6 +140,7 @@ def test_sigterm(long: Long, folder: Path) -> None:
     assert -signal.SIGTERM == end.code
     assert "Traceback" not in end.said
     assert not {"out", "out.json", "out.jsonl"} & set(end.left)
+    assert end.said.endswith("\x1b[?25h")
 
 
 def test_going_on_after_sigterm(folder: Path) -> None:

@@ -74,6 +74,8 @@ def test_check_number_is_a_range(value: float) -> None:
         ("deadline", -1),
         ("deadline", math.nan),
         ("capacity", 0),
+        ("trace", None),
+        ("trace", {"traceparent": ""}),
     ],
 )
 def test_bad_task(field: str, value: object) -> None:

@@ -112,6 +112,26 @@ def test_shadowed_distribution_is_not_announced(site: Site, tmp_path: Path, monk
     assert "2.0" == site.record("backend:echo").version
 
 
+def test_one_kind(site: Site) -> None:
+    """What is found of it is what is found of all; of the others nothing is told, also of those called almost so."""
+    site.install("one", {"backend:echo": "bomb:a", "store:fine": "bomb", "stores:fine": "bomb", "xstore:fine": "bomb"})
+    site.install("two", {"store:fine": "bomb:b", "store:other": "bomb"})
+    config = KernelConfig(plugins=("*",))
+    whole = [record for record in survey(config) if record.kind == "store"]
+
+    assert {"store:fine", "store:other"} <= {record.key for record in whole}
+    assert whole == [record for record in survey(config, kind="store") if record.kind]
+
+
+def test_what_was_installed_since(site: Site) -> None:
+    """Each survey looks again for what plugins need."""
+    site.install("acme-echo", {"backend:echo": "bomb"}, requires=["absent-thing"])
+    before = site.record("backend:echo").state
+    site.install("absent-thing")
+
+    assert ("failed", "discovered") == (before, site.record("backend:echo").state)
+
+
 def test_unknown_kind(site: Site) -> None:
     """A misspelt group is a failure that names the nearest kind."""
     site.install("acme-echo", {"backends:echo": "bomb"})

@@ -94,6 +94,16 @@ class Yes(Policy):
 # --- installed plugins -----------------------------------------------------------------------------------------
 
 
+def test_only_one_kind(site: Site) -> None:
+    """Who asks for one kind is told of no other that is installed, and of every object that was passed."""
+    site.install("acme", {"store:x": "bomb", "backend:y": "bomb"})
+    config = KernelConfig(plugins=("acme",))
+    plugins = Plugins(config, [("mine", MyBackend())], kind="store")
+
+    assert (("x",), ("mine",)) == (plugins.names("store"), plugins.names("backend"))
+    assert ("mine", "y") == Plugins(config, [("mine", MyBackend())]).names("backend")
+
+
 def test_imported_when_chosen_and_made_once(site: Site) -> None:
     """Names and records import nothing; the first choice imports, and every choice returns the same instance."""
     plugins = installed(site, GOOD)

@@ -1266,6 +1266,31 @@ def test_observers_hear_of_steps() -> None:
     assert ({told["task.done"]["task"]: 1}, "stop") == (told["step"]["tokens"], told["task.done"]["finish"])
 
 
+def test_observers_hear_who_asked() -> None:
+    """Every event of a task has its trace; its children have the same unless told otherwise, on threads and loops."""
+    recorder = Recorder()
+    with build(EchoBackend(), recorder) as kernel:
+        process = kernel.attach()
+
+        def parent() -> None:
+            for child in (generate("child"), generate("child", trace="another")):
+                result(process, process.schedule(child))
+
+        async def coroutine() -> None:
+            await process.aio.recv(await process.aio.schedule(generate("child")))
+
+        for task in (call(parent), call(coroutine), generate("one")):
+            result(process, process.schedule(attrs.evolve(task, trace=f"of {task.kind}")))
+        result(process, process.schedule(call(parent)))
+        process.close()
+    told = [event.fields for event in recorder.events if event.name.startswith("task.")]
+
+    for task in {fields["task"] for fields in told}:
+        assert 1 == len({fields["trace"] for fields in told if fields["task"] == task})
+    children = ["of call", "another", "of call", "of generate", "", "another"]
+    assert children == [one["trace"] for one in told if one["kind"] == "generate" and "process" in one]
+
+
 class Measuring:
     """An observer that measures nothing and answers with what it was asked."""
 

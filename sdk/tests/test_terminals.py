@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,31 @@ def test_errors_are_wrapped_at_words(columns: int, folder: Path) -> None:
     assert max(map(len, shown.splitlines())) <= columns
     assert (piped.stdout + piped.stderr).split() == shown.split()
     assert all(line.startswith(("error: ", "next:  ", "note:  ")) for line in piped.stderr.splitlines())
+
+
+HIDING = "import os, signal; os.write(2, b'\\x1b[?25l'); signal.raise_signal(signal.SIGTERM)"
+SHOWN = "\x1b[?25h"
+"""What shows the cursor of a terminal."""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there is SIGTERM sent to programs")
+@pytest.mark.parametrize(("terminal", "after"), [("xterm", SHOWN), ("dumb", "")])
+def test_the_cursor_is_shown_when_the_program_is_terminated(terminal: str, after: str, folder: Path) -> None:
+    """Whoever hid it; a terminal that knows no such words is told nothing."""
+    (folder / "hides.py").write_text(HIDING)
+    argv = [sys.executable, "-m", "llmos", "--config", "llmos.toml", "run", "hides.py"]
+
+    assert (f"\x1b[?25l{after}", -15) == on_terminal(argv, 80, folder, {**os.environ, "TERM": terminal})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there is SIGTERM sent to programs")
+def test_without_a_terminal_no_cursor_is_shown(folder: Path) -> None:
+    """A file gets nothing that is for terminals."""
+    (folder / "hides.py").write_text(HIDING)
+    argv = [sys.executable, "-m", "llmos", "--config", "llmos.toml", "run", "hides.py"]
+    done = subprocess.run(argv, cwd=folder, capture_output=True, check=False)
+
+    assert (b"", b"\x1b[?25l", -15) == (done.stdout, done.stderr, done.returncode)
 
 
 def test_help_fits(folder: Path) -> None:

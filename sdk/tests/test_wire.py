@@ -73,6 +73,17 @@ def test_records_arrive_as_they_were(record: object) -> None:
     assert record == over(record)
 
 
+def test_older_peers_need_not_know_new_fields() -> None:
+    """A field that holds its default is left out, and means the same: a peer without such a field is not told of it."""
+    plain, traced = Task("generate", "echo", "a"), Task("generate", "echo", "a", trace="00-1-2-01")
+    known = {"kind": "generate", "target": "echo", "input": "a", "params": {}}
+
+    assert [{"": ["Task", known]}, {"": ["Task", {**known, "trace": "00-1-2-01"}]}] == [
+        wire.pack(task, no_handle) for task in (plain, traced)
+    ]
+    assert [plain, traced] == [over(plain), over(traced)]
+
+
 def every_error(kind: type[KernelError] = KernelError) -> list[type[KernelError]]:
     """Return the classes of the kernel's tree."""
     kinds = [kind for kind in (kind, *kind.__subclasses__()) if kind.__module__ == errors.__name__]

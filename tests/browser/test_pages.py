@@ -180,6 +180,25 @@ def test_the_browser_chooses_the_language(site: Site, visit: Visit) -> None:
     expect(page.get_by_role("link", name="对话")).to_be_visible()
 
 
+NAMING = ("chat", "tasks", "models")
+"""Pages that name models where nobody has evaluated any."""
+WHOLE = """
+name => [...document.querySelectorAll("main *")]
+  .filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.includes(name)))
+  .filter((element) => element.localName !== "option" && element.checkVisibility())
+  .map((element) => {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const around = element.closest("li, .choice, .empty, main");
+    const [text, box] = [range, around].map((part) => part.getBoundingClientRect());
+    const [{ scrollWidth, clientWidth, scrollHeight, clientHeight }, inline] = [element, element.clientWidth === 0];
+    const cut = !inline && (scrollWidth > clientWidth || scrollHeight > clientHeight);
+    return !cut && text.left >= box.left && text.right <= box.right && text.bottom <= box.bottom + 1;
+  })
+"""
+"""Of each place that shows *name*: whether all of it can be seen."""
+
+
 def tab_to(page: Page, selector: str) -> None:
     """Go on by the tab key until *selector* has the focus."""
     for _ in range(60):
@@ -235,9 +254,40 @@ def test_the_key_is_asked_for_once(tmp_path: Path, visit: Visit) -> None:
         assert key not in stored
 
 
+def test_a_key_is_offered_what_it_allows(tmp_path: Path, visit: Visit) -> None:
+    """Without the scope there is no button to unload, and each page says why; nothing is asked that is refused."""
+    ring = KeyRing(tmp_path)
+    plain, _ = ring.create("ann", tenant="acme", now=time.time())
+    operator, _ = ring.create("boss", tenant="staff", scopes=("operator",), now=time.time())
+    refused = []
+    with serving(ring=ring, local="keys") as site:
+        page = visit(f"{site.url}/#/models")
+        page.on("response", lambda response: refused.append(response.url) if response.status == 403 else None)
+        page.get_by_label("Key", exact=True).fill(plain)
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Load: toy").click()
+        card = page.locator(".model", has_text="toy")
+        expect(card.locator(".badge")).to_have_text("loaded")
+        expect(page.locator(".limits")).to_contain_text("scope operator")
+        expect(card.get_by_role("button")).to_have_count(0)
+        for name in ("plugins", "results"):
+            page.locator(f"nav a[data-page={name}]").click()
+            expect(page.locator(".limits")).to_contain_text("scope operator")
+        assert [] == refused
+        page.get_by_role("button", name="Forget the key").click()
+        page.get_by_label("Key", exact=True).fill(operator)
+        page.keyboard.press("Enter")
+        expect(page.locator(".empty:visible")).to_contain_text("llmos eval")
+        page.locator("nav a[data-page=models]").click()
+        expect(page.locator(".limits")).to_be_hidden()
+        page.get_by_role("button", name="Unload: toy").click()
+
+        expect(card.locator(".badge")).to_have_text("not loaded")
+
+
 @pytest.mark.parametrize("name", ["chat", "overview", "tasks", "models", "plugins", "results"])
 def test_nothing_is_wider_than_a_phone(visit: Visit, name: str) -> None:
-    """No page scrolls sideways, however long the name of a model is."""
+    """No page scrolls sideways, however long the name of a model is, and none cuts it."""
     long = "qwen2.5-coder-32b-instruct-awq-int4-" * 3
     with serving(config={"models": (echo_spec(long),)}) as site:
         site.post(
@@ -251,7 +301,11 @@ def test_nothing_is_wider_than_a_phone(visit: Visit, name: str) -> None:
             modes, model = page.locator(".segments label").last.bounding_box(), page.locator("#model").bounding_box()
             assert modes is not None
             assert model is not None
-            assert modes["x"] + modes["width"] <= model["x"]
+            assert model["y"] + model["height"] <= modes["y"]
+        elif name == "tasks":
+            page.get_by_label("Model").select_option(long)
 
         for box in ("html", "main", ".talk" if name == "chat" else "main > *"):
             assert page.evaluate("box => document.querySelector(box).scrollWidth", box) <= PHONE["width"]
+        shown = page.evaluate(WHOLE, long)
+        assert (name in NAMING, True) == (bool(shown), all(shown))

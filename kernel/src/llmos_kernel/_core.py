@@ -234,9 +234,8 @@ class Core:
         try:
             self._enter(seat)
             if seat.account.take("nbytes", nbytes) is not None:
-                limit = seat.account.budget.nbytes
                 message = f"a context of {nbytes} bytes has no room beside what the process holds"
-                raise BudgetExceeded(message, resource="nbytes", asked=nbytes, limit=limit)
+                raise BudgetExceeded(message, resource="nbytes", asked=nbytes, limit=seat.account.budget.nbytes)
         except KernelError:
             served.close_context(id)
             raise
@@ -260,7 +259,8 @@ class Core:
             return room
         rec = TaskRecord(next(self.numbers), task, seat, driver, now)
         rec.context, rec.served, parent = context, served, running_task.get()
-        rec.parent = parent.id if parent is not None and parent.seat.core is self else None
+        if parent is not None and parent.seat.core is self:
+            rec.parent, rec.trace = parent.id, task.trace or parent.trace
         served.unfinished += 1
         self.tasks[rec.id] = rec
         handle = TaskHandle(seat, self.table.open(rec, _TASK, seat))

@@ -29,14 +29,14 @@ class TaskRecord(Resource):
     __slots__ = (
         "accepted", "cached", "context", "deadline", "driver", "dropped", "entry", "filters", "first", "generated",
         "id", "length_class", "lent", "logprobs", "max_tokens", "parent", "placed", "port", "prefilled", "priority",
-        "prompt", "redone", "served", "stalled", "started", "state", "task", "texts", "tokens",
+        "prompt", "redone", "served", "stalled", "started", "state", "task", "texts", "tokens", "trace",
     )  # fmt: skip
     kind = "task"
 
     def __init__(self, id: int, task: Task, seat: Seat, driver: ExecutorDriver, now: float) -> None:
         self.id, self.task, self.seat, self.driver = id, task, seat, driver
         self.state: TaskState = "accepted"
-        self.priority, self.accepted = task.priority, now
+        self.priority, self.trace, self.accepted = task.priority, task.trace, now
         self.deadline = None if task.deadline is None else now + task.deadline
         self.started: float | None = None
         self.first: float | None = None
@@ -93,8 +93,8 @@ class TaskRecord(Resource):
 
     def facts(self) -> dict[str, Any]:
         """Return what every event about the task says of it."""
-        tenant = self.seat.principal.tenant
-        return {"task": self.id, "model": self.served.name, "kind": self.task.kind, "tenant": tenant}
+        kind, tenant = self.task.kind, self.seat.principal.tenant
+        return {"task": self.id, "model": self.served.name, "kind": kind, "tenant": tenant, "trace": self.trace}
 
     def usage(self, now: float) -> Usage:
         """Return what it has used until *now*."""

@@ -218,6 +218,11 @@ class Task:
     """Places of the task's port for chunks; one more is kept for the terminal event."""
     durable: bool = attrs.field(default=False, kw_only=True)
     """Survive a crash of the kernel.  Needs a journal store."""
+    trace: str = attrs.field(default="", validator=string, kw_only=True)
+    """The W3C trace context of whoever asked: a ``traceparent``, and after a space a ``tracestate`` if there is one.
+
+    Observers see it, and nobody else looks at it.  Tasks that a ``call`` task schedules have its unless told otherwise.
+    """
 
 
 # --- send and recv ---------------------------------------------------------------------------------------------

@@ -157,9 +157,8 @@ class Kernel:
                 for entry in core.table.owned(seat):
                     if isinstance(entry.resource, PortResource | MemoryResource) and entry.parent is None:
                         core.table.revoke(entry)
-            for load in loads:
-                load.waiters.wake_all()
-            core.idle.wake_all()
+            for waiting in (core.idle, *(load.waiters for load in loads)):
+                waiting.wake_all()
         core.workers.close()
         return [*threads, *(thread for driver in drivers for thread in driver.threads())]
 

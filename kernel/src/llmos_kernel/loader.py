@@ -15,10 +15,11 @@ A blocked plugin claims no name: blocking one side settles a clash.  Later `llmo
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 
@@ -95,13 +96,14 @@ def order(record: PluginRecord) -> tuple[str, str, str]:
     return record.distribution, record.name, record.kind
 
 
-def survey(config: KernelConfig, given: Iterable[PluginRecord] = ()) -> list[PluginRecord]:
-    """Return the *given* records, then one for every announced plugin, in `order`.  Imports no plugin.
+def survey(config: KernelConfig, given: Iterable[PluginRecord] = (), kind: str = "") -> list[PluginRecord]:
+    """Return the *given* records, then one for every announced plugin, or every one of *kind*, in `order`.
 
-    Those that claim one name are ``failed``, each naming the others.  Nothing that is installed makes it raise: a
-    distribution with broken metadata is a record that says so.
+    Imports no plugin.  Those that claim one name are ``failed``, each naming the others.  Nothing that is installed
+    makes it raise: a distribution with broken metadata is a record that says so.
     """
-    found = sorted((record for dist in _announcing() for record in _records(dist, config)), key=order)
+    _installed.cache_clear()  # within a survey many plugins need the same; until the next one all may change
+    found = sorted((record for dist in _announcing(kind) for record in _records(dist, config, kind)), key=order)
     claims: dict[str, list[PluginRecord]] = {}
     for record in (records := [*given, *found]):
         if record.state != "blocked" and record.kind:  # a blocked plugin claims no name
@@ -175,31 +177,32 @@ def report(record: PluginRecord) -> str:
 # --- survey ----------------------------------------------------------------------------------------------------
 
 
-def _announcing() -> Iterator[Distribution]:
-    """Yield the installed distributions that announce plugins, each name once: the first on the path, as imports go."""
+def _announcing(kind: str) -> Iterator[Distribution]:
+    """Yield the installed distributions that announce plugins, each name once: the first on the path, as imports go.
+
+    With a *kind*, at least those that announce one of it.
+    """
     # Not metadata.entry_points(): one malformed line, in any distribution at all, makes that raise.
     from importlib import metadata  # noqa: PLC0415 - 40 ms that only kernels with plugins pay
 
     seen: set[str] = set()
     for dist in metadata.distributions():
         try:
-            announces = f"[{_PREFIX}" in (dist.read_text("entry_points.txt") or "")
+            announces = f"[{_PREFIX}{kind}" in (dist.read_text("entry_points.txt") or "")
         except (OSError, ValueError):  # `_records` meets it again, and says so
             announces = True
         if not announces:
             continue
         name = _header(dist, "Name")
-        if not name:
-            yield dist
-        elif _canonical(name) not in seen:
+        if not name or _canonical(name) not in seen:
             seen.add(_canonical(name))
-            yield _distribution(name) or dist
+            yield (_distribution(name) if name else None) or dist
 
 
-def _records(dist: Distribution, config: KernelConfig) -> Iterator[PluginRecord]:
+def _records(dist: Distribution, config: KernelConfig, kind: str) -> Iterator[PluginRecord]:
     name, version = _header(dist, "Name") or "(unnamed)", _header(dist, "Version")
     try:
-        points = [point for point in dist.entry_points if point.group.startswith(_PREFIX)]
+        points = [point for point in dist.entry_points if re.fullmatch(rf"llmos\.{kind or '.*'}", point.group)]
     except (OSError, ValueError, TypeError) as error:
         why = f"its entry_points.txt cannot be read ({said(error)}); reinstall {name}, or report it to its authors"
         yield PluginRecord("", name, "", name, version, "failed", why)
@@ -212,8 +215,7 @@ def _records(dist: Distribution, config: KernelConfig) -> Iterator[PluginRecord]
 def _header(dist: Distribution, field: str) -> str:
     """Return a field of the metadata, or nothing where the file is missing (a broken uninstallation) or is not text."""
     try:
-        metadata: Any = dist.metadata
-        return str(metadata.get(field, ""))
+        return str(cast("Any", dist.metadata).get(field, ""))
     except (OSError, ValueError):
         return ""
 
@@ -263,6 +265,7 @@ def _contested(record: PluginRecord, claims: Iterable[PluginRecord]) -> PluginRe
     return record.judged("failed", f"{why}none is used: uninstall one, or name its distribution in the setting blocked")
 
 
+@functools.cache
 def _installed(name: str) -> str | None:
     """Return the installed version of the distribution *name*, or None."""
     if _canonical(name) == "llmos-kernel":

@@ -165,7 +165,8 @@ def test_stats_count_and_look_back() -> None:
         facts = site.http.get("/v1/llmos/stats").json()
 
     assert ("running", True) == (facts["state"], facts["heard"])
-    assert {"name": "local", "tenant": "local", "operator": False} == facts["you"]
+    may = {"unload": True, "reasons": True, "evaluations": True}
+    assert {"name": "local", "tenant": "local", "operator": False, "may": may} == facts["you"]
     assert [3, 3, 3] == [facts["latency"][name]["count"] for name in ("first", "between", "whole")]
     assert facts["latency"]["whole"]["p50"] <= facts["latency"]["whole"]["p99"]
     made = sum(row["generated"] for row in facts["history"])

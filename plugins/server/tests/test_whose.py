@@ -153,10 +153,15 @@ def tasks(world: World, operation: str, who: str) -> None:
 
 
 def stats(world: World, operation: str, who: str) -> None:
-    """Latency and history are of tasks that one may see: the owner's count for the operator alone."""
+    """Latency and history are of tasks that one may see: the owner's count for the operator alone.
+
+    What the scope allows is told as `unloads`, `reasons` and `operators` find it.
+    """
     counts = [world.ask(one, operation).json() for one in (who, "boss")]
 
     assert [False, True] == [told["you"]["operator"] for told in counts]
+    allowed = ("unload", "reasons", "evaluations")
+    assert [dict.fromkeys(allowed, False), dict.fromkeys(allowed, True)] == [told["you"]["may"] for told in counts]
     mine, all_of_them = (told["latency"]["whole"]["count"] for told in counts)
     assert mine < all_of_them
 

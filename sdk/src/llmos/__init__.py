@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from llmos._task_file import Execution, Parameters, Requirements, TaskFile
     from llmos._task_runs import Answer
     from llmos._text import Piece, Text
+    from llmos._trace import Trace, trace_context
     from llmos_kernel import errors
 
 _HOMES = {
@@ -60,6 +61,7 @@ _HOMES = {
     "_task_file": ("Execution", "Parameters", "Requirements", "TaskFile"),
     "_task_runs": ("Answer",),
     "_text": ("Piece", "Text"),
+    "_trace": ("Trace", "trace_context"),
     "_targets": ("Auto",),
 }
 _HOME_OF = {name: f"llmos.{home}" for home, names in _HOMES.items() for name in names}
@@ -97,6 +99,7 @@ __all__ = [
     "Supervisor",
     "TaskFile",
     "Text",
+    "Trace",
     "__version__",
     "call",
     "call_async",
@@ -106,6 +109,7 @@ __all__ = [
     "locked",
     "read_options",
     "reveal",
+    "trace_context",
     "user_home",
 ]
 

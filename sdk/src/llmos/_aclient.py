@@ -20,6 +20,7 @@ from llmos._streams import AsyncStreams
 from llmos._targets import AUTO, Target
 from llmos._task_runs import Answer, run_one_async
 from llmos._text import Text
+from llmos._trace import Trace
 from llmos_kernel.api import Auto, Credentials
 from llmos_kernel.api import Model as ModelRequest
 from llmos_kernel.errors import PermissionDenied, PluginError, ResourceError
@@ -227,38 +228,43 @@ class AsyncModel(ModelRequests):
         return AsyncConversation(self._runner, self._served_by, system, messages, tokens, timeout)
 
     @overload
-    async def embed(self, text: str, *, truncate: bool = False, timeout: float | None = None) -> list[float]: ...
+    async def embed(
+        self, text: str, *, truncate: bool = False, timeout: float | None = None, trace: Trace = ""
+    ) -> list[float]: ...
     @overload
     async def embed(
-        self, text: list[str] | tuple[str, ...], *, truncate: bool = False, timeout: float | None = None
-    ) -> list[list[float]]: ...
+        self, text: list[str] | tuple[str, ...], *, truncate: bool = False, timeout: float | None = None,
+        trace: Trace = "",
+    ) -> list[list[float]]: ...  # fmt: skip
     async def embed(
-        self, text: str | Sequence[str], *, truncate: bool = False, timeout: float | None = None
+        self, text: str | Sequence[str], *, truncate: bool = False, timeout: float | None = None, trace: Trace = ""
     ) -> list[float] | list[list[float]]:
         """Return the vector of *text*, or one per text of a list.
 
-        A text beyond the model's context is refused, or with *truncate* its beginning is used.
+        A text beyond the model's context is refused, or with *truncate* its beginning is used.  *trace* is that of
+        `Options`.
         """
-        requests = self._encode("embed", text, truncate, timeout)
+        requests = self._encode("embed", text, truncate, timeout, trace)
         vectors = [list(done.value) for done in await self._runner.run_all(requests)]
         return vectors[0] if isinstance(text, str) else vectors
 
     @overload
     async def classify(
-        self, text: str, *, truncate: bool = False, timeout: float | None = None
+        self, text: str, *, truncate: bool = False, timeout: float | None = None, trace: Trace = ""
     ) -> dict[str, float]: ...
     @overload
     async def classify(
-        self, text: list[Any] | tuple[Any, ...], *, truncate: bool = False, timeout: float | None = None
-    ) -> list[dict[str, float]]: ...
+        self, text: list[Any] | tuple[Any, ...], *, truncate: bool = False, timeout: float | None = None,
+        trace: Trace = "",
+    ) -> list[dict[str, float]]: ...  # fmt: skip
     async def classify(
-        self, text: str | Sequence[Any], *, truncate: bool = False, timeout: float | None = None
+        self, text: str | Sequence[Any], *, truncate: bool = False, timeout: float | None = None, trace: Trace = ""
     ) -> dict[str, float] | list[dict[str, float]]:
         """Return the probability of each label, the likeliest first: of *text*, or of each of a list.
 
-        An item of a list may be two texts, for models that read a pair.  *truncate* is that of `embed`.
+        An item of a list may be two texts, for models that read a pair.  *truncate* and *trace* are those of `embed`.
         """
-        requests = self._encode("classify", text, truncate, timeout)
+        requests = self._encode("classify", text, truncate, timeout, trace)
         scores = [dict(done.value) for done in await self._runner.run_all(requests)]
         return scores[0] if isinstance(text, str) else scores
 
@@ -266,13 +272,13 @@ class AsyncModel(ModelRequests):
         """Run *task* on *input* as `AsyncClient.run` does."""
         return await run_one_async(self._runner, task, input, self._targets)
 
-    async def tokenize(self, text: str, *, timeout: float | None = None) -> list[int]:
+    async def tokenize(self, text: str, *, timeout: float | None = None, trace: Trace = "") -> list[int]:
         """Return the tokens of *text*."""
-        return list((await self._runner.run(self._tokenize(text, timeout))).value)
+        return list((await self._runner.run(self._tokenize(text, timeout, trace))).value)
 
-    async def detokenize(self, tokens: Sequence[int], *, timeout: float | None = None) -> str:
+    async def detokenize(self, tokens: Sequence[int], *, timeout: float | None = None, trace: Trace = "") -> str:
         """Return the text of *tokens*."""
-        return (await self._runner.run(self._detokenize(tokens, timeout))).text
+        return (await self._runner.run(self._detokenize(tokens, timeout, trace))).text
 
     async def _answer(self, request: Request, n: int | None) -> Text | list[Text]:
         if n is None:

@@ -21,6 +21,7 @@ from llmos._streams import Streams
 from llmos._targets import AUTO, Target
 from llmos._task_runs import AT_ONCE, Answer, run_each, run_one
 from llmos._text import Text
+from llmos._trace import Trace
 from llmos_kernel.api import Auto, Credentials, check_number
 from llmos_kernel.api import Model as ModelRequest
 from llmos_kernel.errors import PermissionDenied, PluginError, ResourceError
@@ -269,36 +270,43 @@ class Model(ModelRequests):
         return Conversation(self._runner, self._served_by, system, messages, tokens, timeout)
 
     @overload
-    def embed(self, text: str, *, truncate: bool = False, timeout: float | None = None) -> list[float]: ...
+    def embed(
+        self, text: str, *, truncate: bool = False, timeout: float | None = None, trace: Trace = ""
+    ) -> list[float]: ...
     @overload
     def embed(
-        self, text: list[str] | tuple[str, ...], *, truncate: bool = False, timeout: float | None = None
-    ) -> list[list[float]]: ...
+        self, text: list[str] | tuple[str, ...], *, truncate: bool = False, timeout: float | None = None,
+        trace: Trace = "",
+    ) -> list[list[float]]: ...  # fmt: skip
     def embed(
-        self, text: str | Sequence[str], *, truncate: bool = False, timeout: float | None = None
+        self, text: str | Sequence[str], *, truncate: bool = False, timeout: float | None = None, trace: Trace = ""
     ) -> list[float] | list[list[float]]:
         """Return the vector of *text*, or one per text of a list.
 
-        A text beyond the model's context is refused, or with *truncate* its beginning is used.
+        A text beyond the model's context is refused, or with *truncate* its beginning is used.  *trace* is that of
+        `Options`.
         """
-        requests = self._encode("embed", text, truncate, timeout)
+        requests = self._encode("embed", text, truncate, timeout, trace)
         vectors = [list(done.value) for done in self._runner.run_all(requests)]
         return vectors[0] if isinstance(text, str) else vectors
 
     @overload
-    def classify(self, text: str, *, truncate: bool = False, timeout: float | None = None) -> dict[str, float]: ...
+    def classify(
+        self, text: str, *, truncate: bool = False, timeout: float | None = None, trace: Trace = ""
+    ) -> dict[str, float]: ...
     @overload
     def classify(
-        self, text: list[Any] | tuple[Any, ...], *, truncate: bool = False, timeout: float | None = None
-    ) -> list[dict[str, float]]: ...
+        self, text: list[Any] | tuple[Any, ...], *, truncate: bool = False, timeout: float | None = None,
+        trace: Trace = "",
+    ) -> list[dict[str, float]]: ...  # fmt: skip
     def classify(
-        self, text: str | Sequence[Any], *, truncate: bool = False, timeout: float | None = None
+        self, text: str | Sequence[Any], *, truncate: bool = False, timeout: float | None = None, trace: Trace = ""
     ) -> dict[str, float] | list[dict[str, float]]:
         """Return the probability of each label, the likeliest first: of *text*, or of each of a list.
 
-        An item of a list may be two texts, for models that read a pair.  *truncate* is that of `embed`.
+        An item of a list may be two texts, for models that read a pair.  *truncate* and *trace* are those of `embed`.
         """
-        requests = self._encode("classify", text, truncate, timeout)
+        requests = self._encode("classify", text, truncate, timeout, trace)
         scores = [dict(done.value) for done in self._runner.run_all(requests)]
         return scores[0] if isinstance(text, str) else scores
 
@@ -313,13 +321,13 @@ class Model(ModelRequests):
         check_number("at_once", at_once, 1, 2**20)
         return run_each(self._runner, task, inputs, self._targets, at_once)
 
-    def tokenize(self, text: str, *, timeout: float | None = None) -> list[int]:
+    def tokenize(self, text: str, *, timeout: float | None = None, trace: Trace = "") -> list[int]:
         """Return the tokens of *text*."""
-        return list(self._runner.run(self._tokenize(text, timeout)).value)
+        return list(self._runner.run(self._tokenize(text, timeout, trace)).value)
 
-    def detokenize(self, tokens: Sequence[int], *, timeout: float | None = None) -> str:
+    def detokenize(self, tokens: Sequence[int], *, timeout: float | None = None, trace: Trace = "") -> str:
         """Return the text of *tokens*."""
-        return self._runner.run(self._detokenize(tokens, timeout)).text
+        return self._runner.run(self._detokenize(tokens, timeout, trace)).text
 
     def _answer(self, request: Request, n: int | None) -> Text | list[Text]:
         if n is None:

@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from llmos._files import write_whole
 from llmos._reading import Reader, read_names, read_specs, read_table, read_text
 from llmos._secrets import without_secrets
 from llmos_kernel.contracts import ModelSpec
@@ -101,18 +100,9 @@ def _listed(file: Path, key: str, read: Reader, nothing: Any) -> Any:  # noqa: A
 
 
 def replace(path: Path, value: object) -> None:
-    """Write *value* in place of a file: a reader sees the old one or the new one, never half of one."""
+    """Write *value* in place of a file, which nobody else may read: a reader sees the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", mode=0o600)
 
 
 def _entry(spec: ModelSpec) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from llmos._requests import (
     Messages, Options, Request, encoder_input, messages, plain_request, prompt, text_request,
 )  # fmt: skip
 from llmos._targets import AUTO, Target
+from llmos._trace import Trace
 from llmos_kernel.api import Auto
 from llmos_kernel.contracts import ModelSpec
 from llmos_kernel.errors import InvalidArgument, KernelError, ModelUnavailable
@@ -112,17 +113,19 @@ class ModelRequests:
     def _chat(self, value: str | Messages, system: str | None, options: Options, *, stream: bool = False) -> Request:
         return text_request("chat", messages(value, system), options, stream=stream).aimed(self._targets)
 
-    def _encode(self, kind: str, text: str | Sequence[Any], truncate: bool, timeout: float | None) -> list[Request]:
+    def _encode(
+        self, kind: str, text: str | Sequence[Any], truncate: bool, timeout: float | None, trace: Trace
+    ) -> list[Request]:
         texts = [text] if isinstance(text, str) else text
         params = {"truncate": True} if truncate else {}
-        plain = [plain_request(kind, encoder_input(item), timeout, params) for item in texts]
+        plain = [plain_request(kind, encoder_input(item), timeout, trace, params) for item in texts]
         return [request.aimed(self._targets) for request in plain]
 
-    def _tokenize(self, text: str, timeout: float | None) -> Request:
-        return plain_request("tokenize", prompt(text), timeout).aimed(self._targets)
+    def _tokenize(self, text: str, timeout: float | None, trace: Trace) -> Request:
+        return plain_request("tokenize", prompt(text), timeout, trace).aimed(self._targets)
 
-    def _detokenize(self, tokens: Sequence[int], timeout: float | None) -> Request:
-        return plain_request("detokenize", list(tokens), timeout).aimed(self._targets)
+    def _detokenize(self, tokens: Sequence[int], timeout: float | None, trace: Trace) -> Request:
+        return plain_request("detokenize", list(tokens), timeout, trace).aimed(self._targets)
 
 
 def any_model(name: object) -> Auto | None:

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import attrs
 
 from llmos._targets import Target
+from llmos._trace import Trace, trace_context
 from llmos_kernel.api import Task, check_number, check_type
 from llmos_kernel.errors import InvalidArgument
 
@@ -57,11 +58,13 @@ class Options(TypedDict, total=False):
     """Larger is sooner, from -1000 to 1000."""
     deadline: float
     """Seconds after which the kernel ends the task with `DeadlineExceeded`."""
+    trace: Trace
+    """Whose trace it belongs to (W3C): a ``traceparent``, or headers as OpenTelemetry's ``inject`` writes them."""
     timeout: float
     """Seconds that the caller waits: to be admitted, then for the answer; in a stream, for each piece."""
 
 
-_TASK_FIELDS = ("pre", "post", "priority", "deadline")
+_TASK_FIELDS = ("pre", "post", "priority", "deadline", "trace")
 
 
 @attrs.frozen
@@ -89,6 +92,7 @@ def text_request(kind: str, input: object, options: Mapping[str, Any], *, stream
     for key in ("pre", "post"):
         if isinstance(fields.get(key), str):
             fields[key] = (fields[key],)
+    fields["trace"] = trace_context(fields.get("trace", ""))
     extra = given.pop("params", {})
     check_type("params", extra, Mapping, "a mapping of parameters")
     params = _one_length({**given, **extra})
@@ -155,9 +159,11 @@ def encoder_input(value: object) -> str | list[str]:
     return prompt(value)
 
 
-def plain_request(kind: str, input: object, timeout: float | None, params: Mapping[str, Any] | None = None) -> Request:
+def plain_request(
+    kind: str, input: object, timeout: float | None, trace: Trace, params: Mapping[str, Any] | None = None
+) -> Request:
     """Return the request for a task without text for an answer (``embed``, ``tokenize``, ...), not aimed yet."""
-    return Request(Task(kind, None, input, params=params or {}), timeout)
+    return Request(Task(kind, None, input, params=params or {}, trace=trace_context(trace)), timeout)
 
 
 def call_request(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import attrs
 
+from llmos._files import write_whole
 from llmos._plugin_options import read_options
 from llmos_kernel.api import MAX_COUNT, mapping, number, string
 from llmos_kernel.errors import ConfigError
@@ -110,13 +111,7 @@ class StepProfile:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the profile into the file *path*, which appears whole or not at all; raise `ConfigError`."""
         text = json.dumps({"format": FORMAT, **attrs.asdict(self)}, indent=2, allow_nan=False)
-        partial = Path(f"{path}.{os.getpid()}.partial")
-
-        def put() -> None:
-            partial.write_text(text + "\n", "utf-8")
-            partial.replace(path)
-
-        _on_disk(str(path), put, "a path that can be written", "")
+        _on_disk(str(path), lambda: write_whole(path, text + "\n"), "a path that can be written", "")
 
 
 def _parse(source: str) -> dict[str, Any]:

@@ -27,13 +27,15 @@ from llmos_server.document.llmos import (
 from llmos_server.document.parts import streamed, told
 from llmos_server.failures import Refusal
 from llmos_server.openai.answers import event
-from llmos_server.state import OPERATOR, demand_operator, key_of, seat_of
+from llmos_server.state import OPERATOR, demand_operator, key_of, may_operate, seat_of
 
 router = APIRouter(prefix="/v1/llmos", tags=["llmos"])
 HERE = "local"
 """The tenant of who comes without a key."""
 SHARE = 20
 """How many times as long as it takes to look is waited before the next look: watching costs a twentieth at most."""
+GUARDED = ("unload", "reasons", "evaluations")
+"""What a key must have the scope for: unload models, be told reasons, which may name files, and results."""
 TaskId = Annotated[int, Field(ge=0, le=2**40)]
 _HIDDEN = ("path", "options")
 """What a model's facts say of the machine."""
@@ -59,16 +61,11 @@ def _may_see(request: Request) -> Callable[[str], bool]:
     return lambda other: OPERATOR in scopes or other == tenant
 
 
-def _may_know(request: Request) -> bool:
-    """Return whether who asks may be told reasons, which may name files of this machine."""
-    key = key_of(request)
-    return key is None or OPERATOR in key.scopes
-
-
 def _you(request: Request) -> dict[str, Any]:
     key = key_of(request)
     name, tenant = (HERE, HERE) if key is None else (key.name, key.tenant)
-    return {"name": name, "tenant": tenant, "operator": key is not None and OPERATOR in key.scopes}
+    may = dict.fromkeys(GUARDED, may_operate(request))
+    return {"name": name, "tenant": tenant, "operator": key is not None and OPERATOR in key.scopes, "may": may}
 
 
 async def _ask(request: Request, message: str, *args: object) -> Any:  # noqa: ANN401 - plain values
@@ -120,7 +117,7 @@ async def _model(request: Request, facts: dict[str, Any], ended: Sequence[Ended]
     why = facts["why"] or (console.failure(facts["name"]) if facts["state"] == "unloaded" else "")
     shown = {name: value for name, value in facts.items() if name not in _HIDDEN}
     executor = facts.get("executor") or {}
-    told = why if _may_know(request) else ""
+    told = why if may_operate(request) else ""
     return shown | {"why": told, "executor": plain(executor), "speed": meter.speed(ended, facts["name"])}
 
 
@@ -203,7 +200,7 @@ def _spans(usage: dict[str, Any], seen: tuple[tuple[float, str], ...]) -> list[d
 async def plugins(request: Request) -> Response:
     """List the plugins.  Why one is not usable is told on this machine and to operators: it may name files."""
     found = await _ask(request, "ListPlugins")
-    if not _may_know(request):
+    if not may_operate(request):
         found = [facts | {"why": "", "value": ""} for facts in found]
     return JSONResponse({"object": "list", "data": [plain(facts) for facts in found]})
 

@@ -83,10 +83,15 @@ def key_of(request: Request) -> Key | None:
     return cast("Key | None", request.scope.get("llmos.key"))
 
 
+def may_operate(request: Request) -> bool:
+    """Return whether who asks has the scope, or needs no key."""
+    key = key_of(request)
+    return key is None or OPERATOR in key.scopes
+
+
 def demand_operator(request: Request, what: str) -> None:
     """Raise `Refusal` for the holder of a key without the scope; *what* is for those who have it."""
-    key = key_of(request)
-    if key is not None and OPERATOR not in key.scopes:
+    if not may_operate(request):
         raise Refusal(403, f"{what} is for keys with the scope {OPERATOR}", "permission_error")
 
 

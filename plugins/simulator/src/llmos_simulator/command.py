@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmos.cli import Common, check_plot, complete_plugins, json_option, pass_common
+from llmos.cli import Common, check_plot, complete_plugins, json_option, pass_common, write_whole
 from llmos_kernel.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def simulate(
         reports = run_study(study, policies, progress, min(jobs or _cores(), len(policies)))
     values = _plain(study, reports)
     if out is not None:
-        out.write_text(values + "\n", "utf-8")
+        write_whole(out, values + "\n")
     if plot is not None:
         draw(_title(study, reports), reports, plot)
     if as_json:

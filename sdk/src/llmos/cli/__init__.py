@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
+from llmos._files import write_whole
 from llmos.cli._announced import announced
 from llmos.cli._common import Common, check_plot, json_option, pass_common, say
 from llmos.cli._completing import complete_models, complete_pipelines, complete_plugins
+from llmos.cli._cursor import show_cursor_when_terminated
 
 __all__ = [
     "COMMANDS",
@@ -30,6 +32,7 @@ __all__ = [
     "main",
     "pass_common",
     "run",
+    "write_whole",
 ]
 _F = TypeVar("_F", bound=Callable[..., Any])
 INTERRUPTED, READER_GONE = 130, 141
@@ -80,7 +83,7 @@ class LazyGroup(click.Group):
         if cmd_name not in announced():
             return None
         common = ctx.ensure_object(Common)
-        found: click.Command = common.installed().command(cmd_name)
+        found: click.Command = common.installed("command").command(cmd_name)
         return found
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
@@ -178,6 +181,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    show_cursor_when_terminated()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -52,11 +52,11 @@ class Common:
             self._settings = load_settings(self.config, blocked=blocked, scheduler=scheduler, router=router)
         return self._settings
 
-    def installed(self) -> Plugins:
-        """Return the plugins, none of them imported, without a kernel."""
+    def installed(self, kind: str = "") -> Plugins:
+        """Return the plugins, or those of *kind*, which takes less time: none of them imported, without a kernel."""
         from llmos_kernel.plugins import Plugins  # noqa: PLC0415 - the same
 
-        return Plugins(self.settings().kernel, self.plugins)
+        return Plugins(self.settings().kernel, self.plugins, kind=kind)
 
     def pipelines(self) -> tuple[Pipeline, ...]:
         """Return the pipelines of the settings, which find the plugin objects as well."""

@@ -35,7 +35,9 @@ def complete_plugins(kind: str) -> Completer:
     """Return what completes the names of plugins of *kind*; for click's ``shell_complete``."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-        return _beginning(ctx, incomplete, lambda common: (one.name for one in _records(common) if one.kind == kind))
+        return _beginning(
+            ctx, incomplete, lambda common: (one.name for one in _records(common, kind) if one.kind == kind)
+        )
 
     return complete
 
@@ -44,7 +46,7 @@ def complete_pipelines(ctx: click.Context, param: click.Parameter, incomplete: s
     """Return the names of pipelines and processors that begin so; for click's ``shell_complete``."""
 
     def names(common: Common) -> Iterable[str]:
-        processors = (one.name for one in _records(common) if one.kind == "processor")
+        processors = (one.name for one in _records(common, "processor") if one.kind == "processor")
         return [*(one.name for one in common.settings().pipelines), *processors]
 
     return _beginning(ctx, incomplete, names)
@@ -60,8 +62,8 @@ def complete_installed(ctx: click.Context, param: click.Parameter, incomplete: s
     )
 
 
-def _records(common: Common) -> tuple[PluginRecord, ...]:
-    return common.installed().records()
+def _records(common: Common, kind: str = "") -> tuple[PluginRecord, ...]:
+    return common.installed(kind).records()
 
 
 def _beginning(ctx: click.Context, incomplete: str, names: Callable[[Common], Iterable[str]]) -> list[str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from llmos._client import Model
-from llmos._requests import Options
 from llmos.cli._common import note
 from llmos.cli._completing import complete_models, complete_plugins
+
+if TYPE_CHECKING:
+    from llmos._client import Model
+    from llmos._requests import Options
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

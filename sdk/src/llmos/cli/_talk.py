@@ -12,6 +12,7 @@ import click
 
 from llmos._client import Client, Model
 from llmos._conversation import Conversation
+from llmos._files import write_whole
 from llmos._requests import Messages, Options, opening
 from llmos._task_file import TaskFile
 from llmos.cli._common import flowing, read_text, say
@@ -94,7 +95,7 @@ class Chat:
         """Write what was said, and to which model, as JSON."""
         _demand(file, "/save")
         kept = {"model": self.model.name, "messages": self.conversation.messages}
-        Path(file).write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_whole(file, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
         click.echo(f"Kept {_count(self.conversation)} in {file}.", err=True)
 
     def load(self, file: str) -> None:

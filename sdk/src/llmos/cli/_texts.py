@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from llmos._client import Client, Model
 from llmos.cli._common import Common, read_all, read_text
 from llmos_kernel.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from llmos._client import Client, Model
 
 _R = TypeVar("_R")
 BATCH = 256

@@ -12,6 +12,7 @@ import attrs
 import click
 
 from llmos._client import Client
+from llmos._files import write_whole
 from llmos._models import folder_spec
 from llmos.cli._bench import SHORTEST, Bench, Effort, Figure, Work, check_effort, works
 from llmos.cli._bench_report import draw, print_table
@@ -77,7 +78,7 @@ def command(
     report = measure(common, model or common.settings().model, given, effort, chosen, quiet=as_json)
     report = {"machine": facts} | report
     if out is not None:
-        out.write_text(json.dumps(report, indent=2, ensure_ascii=False, default=repr) + "\n", "utf-8")
+        write_whole(out, json.dumps(report, indent=2, ensure_ascii=False, default=repr) + "\n")
     if plot is not None:
         draw(report, plot)
     if as_json:

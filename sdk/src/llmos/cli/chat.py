@@ -8,15 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from llmos._requests import Options
 from llmos.cli._common import Common, pass_common, read_line, read_text
 from llmos.cli._sampling import model_option, request_options, say_what_it_is, taken
-from llmos.cli._talk import asked_by, Chat, task_to_talk_by
-from llmos_kernel.api import Auto
+
+if TYPE_CHECKING:
+    from llmos._requests import Options
+    from llmos.cli._talk import Chat
+    from llmos_kernel.api import Auto
 
 HISTORY = "chat_history"
 """The file in the user's folder that keeps what was typed."""
@@ -38,6 +40,8 @@ def command(
     **given: object,
 ) -> None:  # fmt: skip
     """Talk with a model.  On a pipe, each line is a turn.  /help says what else can be done."""
+    from llmos.cli._talk import Chat, asked_by, task_to_talk_by  # noqa: PLC0415 - who completes its options does not talk
+
     options, task = taken(given), None if file is None else task_to_talk_by(file)
     chosen: str | Auto = model or common.settings().model
     asked: Callable[[str], str] = str

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
-from llmos._client import Model
-from llmos._requests import Options
-from llmos._text import Text
 from llmos.cli._common import Common, flowing, json_option, pass_common, print_json, print_text, read_all, read_text
 from llmos.cli._sampling import model_option, request_options, say_what_it_is, taken
-from llmos.cli._talk import attachment
+
+if TYPE_CHECKING:
+    from llmos._client import Model
+    from llmos._requests import Options
+    from llmos._text import Text
 
 
 @click.command("generate")
@@ -28,6 +30,8 @@ def command(
     as_json: bool, **given: object,
 ) -> None:  # fmt: skip
     """Continue PROMPT; without one, or with "-", continue what is on standard input."""
+    from llmos.cli._talk import attachment  # noqa: PLC0415 - who completes its options needs no conversation
+
     options = taken(given)
     text = "\n\n".join([*map(attachment, attach), _prompt(prompt)])
     with common.client() as client, client.load_model(model or common.settings().model) as loaded:

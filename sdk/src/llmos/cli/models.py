@@ -157,7 +157,7 @@ def _real_name(common: Common, name: str, model: str) -> str:
 
 def known_models(common: Common) -> list[ModelSpec]:
     """Return every model that the settings and the plugins bring.  Imports no plugin."""
-    return sorted((*common.installed().models(), *common.settings().kernel.models), key=lambda spec: spec.name)
+    return sorted((*common.installed("model").models(), *common.settings().kernel.models), key=lambda spec: spec.name)
 
 
 def called(common: Common, models: list[ModelSpec]) -> list[str]:

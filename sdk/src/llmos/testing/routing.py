@@ -86,7 +86,7 @@ def make_question(random: Random, models: tuple[ModelSpec, ...]) -> Question:
 def make_events(random: Random, at: float, number: int, model: str) -> Iterator[Event]:
     """Yield what the kernel tells of a task on *model*, its acceptance to its end; some end badly."""
     kind = random.choice(KINDS)
-    task = {"task": number, "model": model, "kind": kind, "tenant": "tenant"}
+    task = {"task": number, "model": model, "kind": kind, "tenant": "tenant", "trace": ""}
     yield Event("task.accepted", at, {**task, "process": 1})
     yield Event("step", at + 0.5, {"model": model, "rows": random.randint(1, 8), "prompt": 9, "seconds": 0.01})
     error = random.choice(("", "", "", "ExecutorCrashed", "InvalidArgument", "DeadlineExceeded", "Cancelled"))

@@ -4,6 +4,9 @@ None, booleans, numbers, strings, bytes, lists and mappings with string keys are
 mapping with the one key ``""`` and a list of what it is and what it holds: tuples, sets, mappings with other keys, the
 records of the system calls and of the control port, errors, and handles.  So what arrives is equal to what was sent,
 and no class is named that is not in the table below: nothing is imported, and nothing is run.
+
+A record's field that holds its default is left out, so a peer of an older version, which does not know a new field,
+is told of it only where it matters.
 """
 
 from __future__ import annotations
@@ -109,7 +112,8 @@ def _pack_record(value: object, put: Put, depth: int) -> Any:  # noqa: ANN401
         message = f"a value of type {name} cannot travel to another machine: only {expected} can"
         raise InvalidArgument(message, field="value", value=name, expected=expected)
     kind: Any = type(value)
-    return {_TAG: [name, {each.name: pack(getattr(value, each.name), put, depth - 1) for each in attrs.fields(kind)}]}
+    held = ((each, getattr(value, each.name)) for each in attrs.fields(kind))
+    return {_TAG: [name, {each.name: pack(one, put, depth - 1) for each, one in held if one is not each.default}]}
 
 
 def unpack(plain: object, take: Take, depth: int = MAX_DEPTH) -> Any:  # noqa: ANN401 - whatever was packed

@@ -185,12 +185,21 @@ class Memory(Answer):
     limit: Count
 
 
+class Permissions(Answer):
+    """What the scopes of who asks allow, beside what everybody may; a policy may still forbid it."""
+
+    unload: bool
+    reasons: bool
+    evaluations: bool
+
+
 class Asker(Answer):
-    """Who asks."""
+    """Who asks: whether everybody's tasks are shown, and what else is allowed."""
 
     name: str
     tenant: str
     operator: bool
+    may: Permissions
 
 
 class Quantiles(Answer):

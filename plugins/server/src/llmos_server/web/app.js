@@ -22,7 +22,7 @@ const pages = {
   tasks: new Tasks(live),
   models: new Models(live),
   plugins: new Plugins(live),
-  results: new Results(),
+  results: new Results(live),
 };
 let shown = null;
 const frame = {};

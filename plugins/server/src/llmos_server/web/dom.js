@@ -72,6 +72,7 @@ const PATHS = {
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   sliders: "M4 7h10M18 7h2M14 5v4M4 17h2M10 17h10M6 15v4",
   history: "M4 12a8 8 0 1 0 2.5-5.8M4 3v4h4M12 8v4l3 2",
+  down: "M6 9l6 6 6-6",
   close: "M6 6l12 12M18 6L6 18",
   sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8M12 2v2M12 20v2M2 12h2M20 12h2M5 5l1.4 1.4M17.6 17.6L19 19M5 19l1.4-1.4M17.6 6.4L19 5",
   moon: "M20 14A8 8 0 0 1 10 4a8 8 0 1 0 10 10z",

@@ -10,6 +10,8 @@ const LONGEST_WAIT = 15000;
 export class Live extends EventTarget {
   state = "wait";
   tick = null;
+  /** Who asks, as the server says; null until it does. */
+  you = null;
   /** Rows with `at`, `prompt`, `generated`, `waiting`, `running`, and from when the page was open `used` and `latency`. */
   rows = [];
   /** Whether pages hold still what they show. */
@@ -32,7 +34,14 @@ export class Live extends EventTarget {
   restart() {
     this.stop();
     this.rows = [];
+    this.you = null;
     this.start();
+  }
+
+  /** Return whether the key allows *what*: null until that is known.  Where it cannot be, the server is to be asked. */
+  may(what) {
+    if (this.you) return this.you.may[what];
+    return this.state === "wait" ? null : true;
   }
 
   async #run(signal) {
@@ -42,6 +51,7 @@ export class Live extends EventTarget {
         this.#tell("wait");
         const stats = await call("/v1/llmos/stats", { signal });
         this.rows = merge(stats.history, this.rows);
+        this.you = stats.you;
         for await (const tick of stream("/v1/llmos/events?interval=1", { signal })) {
           wait = FIRST_WAIT;
           this.take(tick);
@@ -63,6 +73,7 @@ export class Live extends EventTarget {
   /** Take note of one event of the stream. */
   take(tick) {
     this.tick = tick;
+    this.you = tick.you;
     const used = Object.fromEntries(Object.entries(tick.devices).map(([name, device]) => [name, device.used]));
     this.rows.push({ ...tick.rates, used, latency: tick.latency });
     const oldest = tick.rates.at - KEPT;

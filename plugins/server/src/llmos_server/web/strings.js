@@ -203,6 +203,10 @@ export const STRINGS = {
   "models.begun": ["{name} is being loaded", "正在加载 {name}"],
   "models.unloaded": ["{name} is unloaded", "{name} 已卸载"],
   "models.busy": [["{n} task uses it", "{n} tasks use it"], "有 {n} 个任务正在使用"],
+  "models.limits": [
+    "Unloading a model is for keys with the scope operator, for everybody would wait for it again. Those also see why one cannot be loaded.",
+    "卸载模型需要带有 operator 权限的密钥，因为之后所有人都要等待重新加载。无法加载的原因也只对此类密钥显示。",
+  ],
   "models.unmeasured": ["not measured yet", "尚未测量"],
   "models.size": ["Size", "大小"],
   "models.memory": ["In memory", "占用内存"],
@@ -223,6 +227,7 @@ export const STRINGS = {
   "model.failed": ["failed", "失败"],
   // --- results
   "results.none": ["No result is kept. Measure a model on records of your own:", "暂无评测结果。可用自己的数据评测模型："],
+  "results.limits": ["Results are shown to keys with the scope operator. This key has not got it.", "评测结果只对带有 operator 权限的密钥显示。此密钥没有该权限。"],
   "results.model": ["Model", "模型"],
   "results.records": ["Records", "记录数"],
   "results.when": ["Finished", "完成时间"],
@@ -242,6 +247,7 @@ export const STRINGS = {
   "plugins.count": ["{n} of {all}", "{n} / {all}"],
   "plugins.well": ["No plugin has a problem.", "没有插件出现问题。"],
   "plugins.none": ["No plugin fits.", "没有符合条件的插件。"],
+  "plugins.limits": ["Why a plugin cannot be used is told to keys with the scope operator.", "插件不可用的原因只对带有 operator 权限的密钥显示。"],
   "plugins.took": ["ready after {time}", "就绪用时 {time}"],
   "plugins.needs": ["Needs {needs}", "需要 {needs}"],
   "plugin.backend": ["Backends", "后端"],

@@ -16,7 +16,7 @@ from llmos_kernel.services import Action, Decision, Event, Policy
 MakePolicy = Callable[[], Policy]
 
 _WHO = Principal(1, "ada", "lab", frozenset({"generate"}))
-_TASK = {"task": 7, "model": "echo", "kind": "generate", "tenant": "lab"}
+_TASK = {"task": 7, "model": "echo", "kind": "generate", "tenant": "lab", "trace": ""}
 _END = {**_TASK, "prompt": 3, "cached": 0, "generated": 2, "queued": 0.1, "prefill": 0.1, "decode": 0.1}
 
 

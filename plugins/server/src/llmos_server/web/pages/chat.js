@@ -1,6 +1,7 @@
 // The playground: conversations and texts to be continued.
 
 import { call, stream } from "../api.js";
+import { choice } from "../choice.js";
 import { announce, h, icon, toast } from "../dom.js";
 import { advice } from "../errors.js";
 import { line } from "../format.js";
@@ -64,8 +65,8 @@ export class Chat {
       this.settings.set("model", event.target.value);
       if (!this.chat.messages.length) this.#paintLog();
     };
-    this.select = h("select", { id: "model", "aria-label": t("chat.model"), onchange: chosen });
-    return h("div", { class: "row bar" }, modes, this.select, h("span", { class: "grow" }), this.past.button, this.side.button);
+    this.model = choice({ id: "model", "aria-label": t("chat.model"), onchange: chosen });
+    return h("div", { class: "row bar" }, this.model.element, modes, h("span", { class: "grow" }), this.past.button, this.side.button);
   }
 
   #composer() {
@@ -178,7 +179,7 @@ export class Chat {
     const fit = this.models.filter((model) => model.kinds.includes(KINDS[this.chat.mode]));
     if (!fit.some((model) => model.name === this.settings.values.model)) this.settings.set("model", fit[0]?.name ?? "");
     const option = ({ name }) => h("option", { value: name, selected: name === this.settings.values.model }, name);
-    this.select.replaceChildren(...(fit.length ? fit.map(option) : [h("option", { value: "" }, t("chat.nomodel"))]));
+    this.model.offer(fit.length ? fit.map(option) : [h("option", { value: "" }, t("chat.nomodel"))]);
     if (!this.chat.messages.length) this.#paintLog();
   }
 

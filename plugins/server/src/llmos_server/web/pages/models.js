@@ -22,19 +22,29 @@ export class Models {
   render() {
     this.list = h("ul", { class: "models" });
     this.empty = h("p", { class: "empty", hidden: true }, t("models.none"));
+    this.limits = h("p", { class: "muted limits", role: "status", hidden: true }, t("models.limits"));
     this.fetched = new Fetched(() => "/v1/llmos/models", ({ data }) => this.#take(data));
     this.fetched.load();
-    return h("div", { class: "page" }, h("div", { class: "row page-head" }, h("h1", {}, t("page.models"))), this.fetched.box, this.list, this.empty);
+    return h("div", { class: "page" }, h("div", { class: "row page-head" }, h("h1", {}, t("page.models"))), this.limits, this.fetched.box, this.list, this.empty);
   }
 
   #take(models) {
     this.busy = models.some((model) => model.state === "loading");
     this.empty.hidden = models.length > 0;
     keyed(this.list, models, (model) => model.name, (model) => new Card(model, () => this.fetched.load()));
+    this.#permit();
+  }
+
+  /** Offer what the key allows, and say what it does not. */
+  #permit() {
+    const allowed = this.live.may("unload");
+    this.limits.hidden = allowed !== false;
+    for (const card of this.list.known?.values() ?? []) card.permit(allowed);
   }
 
   tick() {
     const { tick } = this.live;
+    this.#permit();
     if (!tick) return;
     this.count += 1;
     const news = tick.changes.models !== this.heard || this.busy || this.count % OFTEN === 0;
@@ -51,7 +61,7 @@ class Card {
     this.why = h("p", { class: "why", role: "status" });
     this.facts = h("dl", { class: "pairs" });
     this.button = h("button", { type: "button", onclick: () => this.#act() });
-    const title = h("h2", { title: model.name }, model.name);
+    const title = h("h2", {}, model.name);
     const about = model.description && h("p", { class: "muted" }, model.description);
     this.element = h("li", { class: "card model" }, h("div", { class: "row head" }, title, this.state, this.button), about, this.why, this.facts);
   }
@@ -70,7 +80,13 @@ class Card {
     const label = t(loads ? "models.load" : model.state === "loading" ? "models.loading" : "models.unload");
     if (this.button.textContent !== label) this.button.replaceChildren(label);
     set(this.button, "aria-label", `${label}: ${model.name}`);
+    this.unloads = model.state === "loaded";
     this.facts.replaceChildren(...facts(model).map(([key, value]) => h("div", {}, h("dt", {}, t(`models.${key}`)), h("dd", {}, value))));
+  }
+
+  /** *allowed* is whether the key may unload; null while nobody has said. */
+  permit(allowed) {
+    this.button.hidden = this.unloads && allowed !== true;
   }
 
   async #act() {

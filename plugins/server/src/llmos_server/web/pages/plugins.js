@@ -19,19 +19,21 @@ export class Plugins {
 
   render() {
     this.groups = h("div", { class: "groups" });
+    this.limits = h("p", { class: "muted limits", role: "status", hidden: true }, t("plugins.limits"));
     this.counted = h("p", { class: "muted", role: "status" });
     this.fetched = new Fetched(() => "/v1/llmos/plugins", ({ data }) => {
       this.all = data;
       this.#paint();
     });
     this.fetched.load();
+    this.#permit();
     const find = (event) => {
       this.words = event.target.value.toLowerCase();
       this.#paint();
     };
     const search = h("input", { type: "search", "aria-label": t("plugins.find"), placeholder: t("plugins.find"), value: this.words, oninput: find });
     const head = h("div", { class: "row page-head" }, h("h1", {}, t("page.plugins")));
-    return h("div", { class: "page" }, head, h("div", { class: "row filters" }, this.#views(), search, this.counted), this.fetched.box, this.groups);
+    return h("div", { class: "page" }, head, h("div", { class: "row filters" }, this.#views(), search, this.counted), this.limits, this.fetched.box, this.groups);
   }
 
   #views() {
@@ -45,7 +47,12 @@ export class Plugins {
     return h("fieldset", { class: "segments" }, h("legend", { class: "sr" }, t("plugins.view")), VIEWS.map(option));
   }
 
+  #permit() {
+    this.limits.hidden = this.live.may("reasons") !== false;
+  }
+
   tick() {
+    this.#permit();
     const changed = this.live.tick?.changes.plugins;
     if (changed === undefined || changed === this.heard) return;
     this.heard = changed;

@@ -9,13 +9,29 @@ const number = (value) => format.number(value, locale(), 4);
 const written = (value, unit) => (unit === "%" ? `${number(value)} %` : [number(value), unit].filter(Boolean).join(" "));
 
 export class Results {
+  constructor(live) {
+    this.live = live;
+  }
+
   render() {
     this.suites = h("div", { class: "groups" });
     this.notes = h("div", { class: "groups" });
     this.fetched = new Fetched(() => "/v1/llmos/evaluations", (found) => this.#paint(found));
-    this.fetched.load();
+    this.allowed = null;
+    this.limits = h("p", { class: "muted limits", role: "status", hidden: true }, t("results.limits"));
+    this.tick();
     const head = h("div", { class: "row page-head" }, h("h1", {}, t("page.results")));
-    return h("div", { class: "page" }, head, this.fetched.box, this.suites, this.notes);
+    return h("div", { class: "page" }, head, this.limits, this.fetched.box, this.suites, this.notes);
+  }
+
+  /** Ask as soon as it is known that the key allows it; else say what would. */
+  tick() {
+    const allowed = this.live.may("evaluations");
+    if (allowed === this.allowed) return;
+    this.allowed = allowed;
+    this.limits.hidden = allowed !== false;
+    for (const part of [this.fetched.box, this.suites, this.notes]) part.hidden = allowed === false;
+    if (allowed) this.fetched.load();
   }
 
   #paint({ data, unreadable, more }) {

@@ -1,6 +1,7 @@
 // Tasks, each with the time line of its life.
 
 import { call } from "../api.js";
+import { choice } from "../choice.js";
 import { h, icon, keyed, say, set, toast } from "../dom.js";
 import { advice } from "../errors.js";
 import { Fetched } from "../fetched.js";
@@ -31,10 +32,10 @@ export class Tasks {
     this.more = h("p", { class: "muted" });
     this.empty = h("p", { class: "empty" });
     this.fetched = new Fetched(() => this.#path(), (found) => this.#take(found));
-    this.selects = Object.fromEntries(["model", "kind"].map((name) => [name, this.#select(name)]));
-    this.#fillSelects();
+    this.choices = Object.fromEntries(["model", "kind"].map((name) => [name, this.#choice(name)]));
+    this.#offer();
     const head = h("div", { class: "row page-head" }, h("h1", { class: "grow" }, t("page.tasks")), pauseButton(this.live));
-    const filters = h("div", { class: "row filters" }, this.#states(), this.selects.model, this.selects.kind, this.#stretch());
+    const filters = h("div", { class: "row filters" }, this.#states(), this.choices.model.element, this.choices.kind.element, this.#stretch());
     this.fetched.load();
     return h("div", { class: "page" }, head, filters, h("div", { class: "row under" }, legend(), this.scale), this.fetched.box, this.list, this.empty, this.more);
   }
@@ -47,15 +48,15 @@ export class Tasks {
     return h("fieldset", { class: "segments" }, h("legend", { class: "sr" }, t("tasks.state")), STATES.map(option));
   }
 
-  #select(name) {
-    return h("select", { "aria-label": t(`tasks.${name}`), onchange: (event) => this.#set(name, event.target.value) });
+  #choice(name) {
+    return choice({ "aria-label": t(`tasks.${name}`), onchange: (event) => this.#set(name, event.target.value) });
   }
 
-  #fillSelects() {
-    for (const [name, select] of Object.entries(this.selects)) {
+  #offer() {
+    for (const [name, { select, offer }] of Object.entries(this.choices)) {
       const values = ["", ...[...this.names[name]].sort()];
       if (select.options.length === values.length) continue;
-      select.replaceChildren(...values.map((value) => h("option", { value, selected: value === this.filter[name] }, value || t(`tasks.${name}.all`))));
+      offer(values.map((value) => h("option", { value, selected: value === this.filter[name] }, value || t(`tasks.${name}.all`))));
     }
   }
 
@@ -90,7 +91,7 @@ export class Tasks {
   #take({ data, more, heard }) {
     this.rows = data;
     for (const task of data) for (const name of ["model", "kind"]) this.names[name].add(task[name]);
-    this.#fillSelects();
+    this.#offer();
     const filtered = this.filter.state !== "all" || this.filter.model || this.filter.kind;
     this.empty.hidden = data.length > 0;
     say(this.empty, t(filtered ? "tasks.none.filter" : heard ? "tasks.none" : "tasks.none.deaf"));
@@ -104,7 +105,7 @@ export class Tasks {
     this.scale.hidden = !this.rows.length;
     say(this.scale, this.stretch ? t("tasks.scale.each") : t("tasks.scale", { time: seconds(longest) }));
     this.list.classList.toggle("has-live", this.rows.some((task) => !ENDED.includes(task.state)));
-    keyed(this.list, this.rows, (task) => task.id, (task) => new Row(task, Boolean(this.live.tick?.you.operator), () => this.fetched.load()));
+    keyed(this.list, this.rows, (task) => task.id, (task) => new Row(task, Boolean(this.live.you?.operator), () => this.fetched.load()));
     for (const task of this.rows) this.list.known.get(task.id).scale(this.stretch ? task.age : longest);
   }
 }
@@ -120,7 +121,7 @@ class Row {
     this.parts = h("p", { class: "parts" });
     this.facts = h("p", { class: "facts" });
     this.tools = h("div", { class: "row tools" });
-    const name = h("p", { class: "name" }, h("b", {}, `#${task.id}`), " ", h("span", { title: task.model }, task.model));
+    const name = h("p", { class: "name" }, h("b", {}, `#${task.id}`), " ", task.model);
     this.element = h("li", { class: "task" }, name, this.state, h("div", { class: "life" }, this.bar, this.parts), this.facts, this.tools);
     if (!ENDED.includes(task.state)) this.#makeTools(task);
   }
