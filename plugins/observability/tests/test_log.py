@@ -56,6 +56,19 @@ def test_a_line() -> None:
     } == line  # fmt: skip
 
 
+def test_a_trace_has_its_number_in_the_line() -> None:
+    """By which the lines of a request are found; a task without a trace, or with nonsense for one, has none."""
+    context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    (line,) = logged("task.done", task=7, trace=f"{context} congo=t61rcWkgMzE")
+
+    assert "4bf92f3577b34da6a3ce929d0e0e4736" == line["trace_id"]
+    for nobody in ("", "nonsense", None, 7):
+        (line,) = logged("task.done", task=7, trace=nobody)
+        assert {"event", "level", "time", "at", "task"} == set(line)
+    (line,) = logged("plugin.failed", trace="of a plugin's own")
+    assert "of a plugin's own" == line["trace"]
+
+
 def test_what_is_wanted() -> None:
     """Steps and handles are left out, unless the options name them."""
     assert [] == logged("step", rows=1)

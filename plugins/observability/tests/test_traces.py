@@ -11,10 +11,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
 from llmos_kernel import Done, Kernel, KernelConfig, Task
@@ -119,6 +123,84 @@ def test_options_that_are_wrong() -> None:
     """It has none: everything is OpenTelemetry's to be told."""
     with pytest.raises(ConfigError, match="observer:traces has no option"):
         Traces({"endpoint": "http://elsewhere"})
+
+
+# --- whose trace it is -------------------------------------------------------------------------------------------
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+UNSAMPLED = f"{PARENT[:-2]}00"
+ODD = ["", "x", f"{PARENT}-", PARENT.upper(), f"ff{PARENT[2:]}", f"00-{'0' * 32}{PARENT[35:]}", 7, None]
+"""What is no traceparent."""
+
+
+def test_a_task_of_somebodys_trace() -> None:
+    """Its span is a child of theirs, with their tracestate, and its phases are its own children."""
+    heard = Heard()
+    heard.tell("task.done", 50.0, **END, error="", trace=f"{PARENT} congo=t61rcWkgMzE")
+    spans = heard.spans()
+    whole = spans["chat tiny"]
+
+    assert whole.parent is not None
+    assert (0x00F067AA0BA902B7, True) == (whole.parent.span_id, whole.parent.is_remote)
+    assert {0x4BF92F3577B34DA6A3CE929D0E0E4736} == {span.context.trace_id for span in spans.values()}
+    assert {"congo=t61rcWkgMzE"} == {span.context.trace_state.to_header() for span in spans.values()}
+    assert {whole.context.span_id} == {one.parent.span_id for one in spans.values() if one.parent and one is not whole}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_trace_that_is_none(odd: object) -> None:
+    """Is ignored: the task has a trace of its own."""
+    heard = Heard()
+    heard.tell("task.done", 50.0, **END, error="", trace=odd)
+    whole = heard.spans()["chat tiny"]
+
+    assert whole.parent is None
+    assert 4 == len(heard.spans())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "trace", "recorded"),
+    [
+        (None, PARENT, 4), (None, UNSAMPLED, 0), (None, "", 4), ("parentbased_always_off", PARENT, 4),
+        ("parentbased_always_off", "", 0), ("always_on", UNSAMPLED, 4), ("always_off", PARENT, 0),
+    ],
+)  # fmt: skip
+def test_the_sampler_decides(sampler: str | None, trace: str, recorded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default as the asker did; OpenTelemetry's variable names another one.  All of a task is kept, or nothing."""
+    monkeypatch.delenv("OTEL_TRACES_SAMPLER", raising=False)
+    if sampler is not None:
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    heard = Heard()
+    heard.tell("task.done", 50.0, **END, error="", trace=trace)
+
+    assert recorded == len(heard.spans())
+
+
+EDITS = st.lists(st.tuples(st.integers(0, 56), st.integers(0, 2), st.text("019afAG-x", max_size=2)), max_size=2)
+
+
+def edited(edits: list[tuple[int, int, str]]) -> str:
+    """Return the traceparent with other letters at some places: more, fewer, or as many."""
+    found = PARENT
+    for place, count, letters in edits:
+        found = found[:place] + letters + found[place + count :]
+    return found
+
+
+@given(st.builds(edited, EDITS) | st.text("0123456789abcdef-", max_size=60))
+def test_never_a_wrong_parent(trace: str) -> None:
+    """Whatever somebody wrote: the parent is the one that OpenTelemetry's own propagator reads, or there is none."""
+    theirs = get_current_span(TraceContextTextMapPropagator().extract({"traceparent": trace})).get_span_context()
+    heard = Heard()
+    heard.tell("task.done", 50.0, **END, error="", trace=trace)
+    found = [span.parent for span in heard.exporter.get_finished_spans() if span.name == "chat tiny"]
+
+    if not theirs.is_valid:
+        assert [None] == found
+    elif theirs.trace_flags.sampled:
+        assert [(theirs.trace_id, theirs.span_id)] == [(one.trace_id, one.span_id) for one in found if one]
+    else:
+        assert [] == found
 
 
 # --- a collector -------------------------------------------------------------------------------------------------

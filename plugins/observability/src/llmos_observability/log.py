@@ -6,7 +6,8 @@
     events = ["task.*", "model.*", "plugin.*", "kernel.*", "*.failed"]
 
 Each line has ``event``, ``level``, ``time`` (UTC), ``at`` (the kernel's clock, in seconds) and the event's fields, of
-which ``task``, ``model`` and ``tenant`` tell whose it is.  Events never hold prompts or answers.  A text is cut after
+which ``task``, ``model`` and ``tenant`` tell whose it is; a task that came with a trace (`Task.trace`) has the trace's
+number in ``trace_id``, as OpenTelemetry writes it.  Events never hold prompts or answers.  A text is cut after
 `LONGEST` characters, written in ASCII with everything else escaped, and loses what looks like a key.
 """
 
@@ -23,8 +24,9 @@ from typing import Any, TextIO
 import attrs
 import structlog
 
-from llmos import read_options
+from llmos import read_options, trace_context
 from llmos_kernel.api import listed, names
+from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.hookspecs import hookimpl
 from llmos_kernel.services import Event
 
@@ -67,8 +69,19 @@ class Log:
         if self._wanted.match(event.name):
             level = "warning" if event.name.endswith(_WRONG) else "info"
             when = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
-            fields = {str(name): plain(value) for name, value in list(event.fields.items())[:MOST]}
+            told = _numbered(event.fields) if event.name.startswith("task.") else event.fields
+            fields = {str(name): plain(value) for name, value in list(told.items())[:MOST]}
             getattr(self._logger, level)(event.name, **(fields | {"level": level, "time": when, "at": event.at}))
+
+
+def _numbered(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return *fields* with the number of the trace, by which logs are searched, in place of the whole context."""
+    try:
+        trace = trace_context(fields.get("trace", ""))
+    except InvalidArgument:  # whoever asked wrote nonsense, which stands for no trace
+        trace = ""
+    rest = {name: value for name, value in fields.items() if name != "trace"}
+    return rest | {"trace_id": trace[3:35]} if trace else rest
 
 
 def plain(value: object) -> object:

@@ -10,11 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from llmos import trace_context
+from llmos_kernel.errors import InvalidArgument
 from llmos_kernel.services import Event
 
 OPERATIONS = {"generate": "text_completion", "chat": "chat", "embed": "embeddings"}
@@ -84,7 +88,7 @@ class Spans:
         operation = OPERATIONS.get(kind, kind)
         begin = end - sum(fields[phase] for phase in PHASES)
         span = self._tracer.start_span(
-            f"{operation} {model}", kind=SpanKind.INTERNAL, start_time=self._time(begin),
+            f"{operation} {model}", _asker(fields), kind=SpanKind.INTERNAL, start_time=self._time(begin),
             attributes=_attributes(fields, operation),
         )  # fmt: skip
         if error:
@@ -107,6 +111,19 @@ class Spans:
 
     def _time(self, at: float) -> int:
         return round(at * _NS) + self._offset
+
+
+def _asker(fields: Mapping[str, Any]) -> Context:
+    """Return the context of the span that the task belongs under; an empty one where nobody named one, or a wrong one.
+
+    Whether spans are recorded is then the sampler's to say, which by default does as the asker did.
+    """
+    try:
+        trace = trace_context(fields.get("trace", ""))
+    except InvalidArgument:
+        return Context()
+    headers = dict(zip(("traceparent", "tracestate"), trace.split(" ", 1), strict=False))
+    return TraceContextTextMapPropagator().extract(headers, Context())
 
 
 def _attributes(fields: Mapping[str, Any], operation: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 
 Needs the extra ``otel``.  Where spans go, how many are kept and what the service is called say OpenTelemetry's own
 variables: ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_TRACES_SAMPLER``, ``OTEL_SERVICE_NAME``, ``OTEL_SDK_DISABLED``.
-Names of attributes are those of its conventions for generative AI; no span holds a prompt or an answer.
+Names of attributes are those of its conventions for generative AI; no span holds a prompt or an answer.  The span of a
+task with a trace (`Task.trace`) is a child of the span that its ``traceparent`` names.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ from typing import Any, cast
 import attrs
 from starlette.requests import Request
 
-from llmos import AsyncClient, Key
+from llmos import AsyncClient, Key, trace_context
 from llmos_kernel.api import Credentials
+from llmos_kernel.errors import InvalidArgument
 from llmos_server.failures import Refusal
 from llmos_server.models import Models
 from llmos_server.options import ServerOptions
@@ -68,10 +69,6 @@ class State:
         for number in list(self._seats):
             await self.leave(number)
 
-    def limits(self) -> dict[str, Any]:
-        """Return what every task is given: the time after which it ends, whoever still reads."""
-        return {"deadline": self.options.seconds}
-
 
 def state_of(request: Request) -> State:
     """Return the state of the application that answers *request*."""
@@ -98,3 +95,21 @@ def demand_operator(request: Request, what: str) -> None:
 def seat_of(request: Request) -> Seat:
     """Return the seat of who asks."""
     return state_of(request).seat(key_of(request))
+
+
+def trace_of(request: Request) -> str:
+    """Return whose trace *request* belongs to, as `Task.trace` holds it; empty where it says nothing, or nothing valid.
+
+    As W3C's trace context has it (section 3): the headers of several tracestates are one, and of several traceparents
+    none is right.
+    """
+    parents, states = (request.headers.getlist(name) for name in ("traceparent", "tracestate"))
+    try:
+        return trace_context({"traceparent": parents[0], "tracestate": ",".join(states)} if len(parents) == 1 else "")
+    except InvalidArgument:
+        return ""
+
+
+def shared(request: Request) -> dict[str, Any]:
+    """Return what every text that *request* asks for is given: when it ends, whoever still reads, and whose trace."""
+    return {"deadline": state_of(request).options.seconds, "trace": trace_of(request)}

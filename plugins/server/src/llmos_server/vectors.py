@@ -9,7 +9,7 @@ import attrs
 from fastapi import Request
 
 from llmos_server.failures import Refusal
-from llmos_server.state import seat_of, state_of
+from llmos_server.state import seat_of, state_of, trace_of
 
 
 @attrs.frozen
@@ -34,8 +34,9 @@ async def vectors(
     began = time.perf_counter_ns()
     model = await seat_of(request).models.get(name)
     loading = time.perf_counter_ns() - began
-    rows = await model.embed(list(texts), truncate=truncate, timeout=state_of(request).options.seconds)
+    seconds, trace = state_of(request).options.seconds, trace_of(request)
+    rows = await model.embed(list(texts), truncate=truncate, timeout=seconds, trace=trace)
     if rows and dimensions not in (None, len(rows[0])):
         raise Refusal(400, f"dimensions: the vectors of {model.name} have {len(rows[0])}", param="dimensions")
-    counts = [len(await model.tokenize(text)) for text in texts]
+    counts = [len(await model.tokenize(text, trace=trace)) for text in texts]
     return Vectors(model.name, rows, sum(counts), loading)

@@ -22,7 +22,7 @@ from llmos_server.ollama.anytype import AnyType
 from llmos_server.ollama.requests import Asking, ChatBody, GenerateBody, Named
 from llmos_server.openai.answers import chat_logprobs
 from llmos_server.speech import Ended, Speech
-from llmos_server.state import demand_operator, seat_of, state_of
+from llmos_server.state import demand_operator, seat_of, shared
 from llmos_server.streams import LINES, Pieces
 from llmos_server.tools import Call, Ear, Offer
 
@@ -89,7 +89,7 @@ async def generate(body: GenerateBody, request: Request) -> Response:
     if not body.prompt:
         return await _loaded(talk, body, request)
     model = await talk.model(request, body)
-    options = body.plain() | state_of(request).limits()
+    options = body.plain() | shared(request)
     if body.raw or "chat" not in (await model.info()).kinds:
         if body.system:
             raise Refusal(400, "system: only where the model chats, and raw is not true", param="system")
@@ -108,7 +108,7 @@ async def chat(body: ChatBody, request: Request) -> Response:
         return await _loaded(talk, body, request)
     model = await talk.model(request, body)
     said = tools.told([message.plain() for message in body.messages], talk.offers)
-    return await _chatted(talk, model, said, body.plain() | state_of(request).limits(), body)
+    return await _chatted(talk, model, said, body.plain() | shared(request), body)
 
 
 async def _chatted(

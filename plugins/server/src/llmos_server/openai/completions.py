@@ -18,7 +18,7 @@ from llmos_server.failures import Refusal
 from llmos_server.openai import answers
 from llmos_server.openai.requests import ChatBody, CompletionBody, Sampling
 from llmos_server.speech import Ended, Speech
-from llmos_server.state import seat_of, state_of
+from llmos_server.state import seat_of, shared
 from llmos_server.streams import EVENTS, Pieces
 from llmos_server.tools import Call, Ear, Offer
 
@@ -30,7 +30,7 @@ Choice = dict[str, Any]
 async def chat(body: ChatBody, request: Request) -> Response:
     """Answer a conversation, whole or as a stream of server-sent events."""
     model = await seat_of(request).models.get(body.model)
-    options = body.options() | state_of(request).limits()
+    options = body.options() | shared(request)
     offers = body.offers()
     said = tools.told([message.plain() for message in body.messages], offers)
     form = answers.Form(model.name, chat=True)
@@ -46,7 +46,7 @@ async def chat(body: ChatBody, request: Request) -> Response:
 async def complete(body: CompletionBody, request: Request) -> Response:
     """Continue one text or several, whole or as a stream of server-sent events."""
     model = await seat_of(request).models.get(body.model)
-    options = body.options() | state_of(request).limits()
+    options = body.options() | shared(request)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     form = answers.Form(model.name, chat=False)
     if body.stream:

@@ -19,7 +19,7 @@ from llmos_server.admin import plain
 from llmos_server.bodies import Body, Name
 from llmos_server.document.parts import streamed
 from llmos_server.failures import Refusal
-from llmos_server.state import seat_of, state_of
+from llmos_server.state import seat_of, state_of, trace_of
 from llmos_server.streams import LINES, Pieces
 
 router = APIRouter(prefix="/v1/llmos", tags=["llmos"])
@@ -39,11 +39,11 @@ class ScheduleBody(Body):
     deadline: Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)] | None = None
     stream: bool = False
 
-    def task(self, seconds: float) -> Task:
-        """Return the task, which ends after *seconds* at the latest."""
+    def task(self, seconds: float, trace: str) -> Task:
+        """Return the task, which ends after *seconds* at the latest and belongs to *trace*."""
         return Task(
             self.kind, self.model, self.input, params=self.params, pre=self.pre, post=self.post,
-            priority=self.priority, stream=self.stream,
+            priority=self.priority, stream=self.stream, trace=trace,
             deadline=seconds if self.deadline is None else min(self.deadline, seconds),
         )  # fmt: skip
 
@@ -58,7 +58,7 @@ async def schedule(body: ScheduleBody, request: Request) -> Response:
     The task is cancelled when its reader goes.
     """
     process = seat_of(request).client.process
-    handle = await process.schedule(body.task(state_of(request).options.seconds))
+    handle = await process.schedule(body.task(state_of(request).options.seconds, trace_of(request)))
     return Pieces(_lines(process, handle), LINES)
 
 

@@ -18,7 +18,7 @@ from llmos_server.responses.answers import Facts, Form
 from llmos_server.responses.kept import Kept
 from llmos_server.responses.requests import ResponseBody
 from llmos_server.speech import Ended, Speech
-from llmos_server.state import seat_of, state_of
+from llmos_server.state import seat_of, shared
 from llmos_server.streams import EVENTS, Pieces
 from llmos_server.tools import Call, Ear
 
@@ -36,7 +36,7 @@ async def respond(body: ResponseBody, request: Request) -> Response:
     said = [*earlier, *body.said()]
     instructed = [{"role": "system", "content": body.instructions}, *said] if body.instructions else said
     heard = tools.told(instructed, body.offers())
-    options = body.options() | state_of(request).limits()
+    options = body.options() | shared(request)
     form = Form(body, model.name)
     if body.stream:
         return Pieces(_events(await Speech.chat(model, heard, options), form, seat.responses, said), EVENTS)
