@@ -162,7 +162,8 @@ def test_a_trace_that_is_none(odd: object) -> None:
     ("sampler", "trace", "recorded"),
     [
         (None, PARENT, 4), (None, UNSAMPLED, 0), (None, "", 4), ("parentbased_always_off", PARENT, 4),
-        ("parentbased_always_off", "", 0), ("always_on", UNSAMPLED, 4), ("always_off", PARENT, 0), ("traceidratio", UNSAMPLED, 4),
+        ("parentbased_always_off", "", 0), ("always_on", UNSAMPLED, 4), ("always_off", PARENT, 0),
+        ("traceidratio", UNSAMPLED, 4),
     ],
 )  # fmt: skip
 def test_the_sampler_decides(sampler: str | None, trace: str, recorded: int, monkeypatch: pytest.MonkeyPatch) -> None:
