@@ -14,6 +14,7 @@ import pytest
 
 from llmos_kernel.services import Event
 from llmos_observability.devices import devices
+from llmos_observability.measures import BOUNDS, STEP_BOUNDS
 from llmos_observability.metrics import Metrics
 from plugins.observability.tests.scraping import facts, samples
 from plugins.observability.tests.test_exposition import Nvml
@@ -74,6 +75,21 @@ def test_everything_is_shown() -> None:
     measured = {re.sub(r"_(bucket|sum|count)$", "", name) for name in EXPOSED if not name.endswith("_created")}
 
     assert {"process_max_fds", "process_start_time_seconds"} == measured - shown
+
+
+COARSE = 0.1
+"""Seconds: below the first bound of a histogram all quantiles are guesses, and these are no guesses that matter."""
+
+
+@pytest.mark.parametrize("panel", BOARD["panels"], ids=lambda panel: panel["title"])
+def test_quantiles_are_known(panel: dict[str, Any]) -> None:
+    """Those of times come from buckets that begin early; where they do not, the panel says so and shows the mean."""
+    bounds = {**BOUNDS, **STEP_BOUNDS}
+    queries = [target["expr"] for target in panel["targets"]]
+    shown = [name.removesuffix("_bucket") for query in queries for name in names(query) if "quantile" in query]
+    for first in {bounds[name][0] for name in shown if "_seconds" in name and bounds[name][0] > COARSE}:
+        assert f"{first:g} s" in panel["description"]
+        assert any(target["legendFormat"].startswith("mean ") for target in panel["targets"])
 
 
 def test_layout() -> None:
