@@ -82,6 +82,7 @@ def _listening(path: Path | None) -> socket.socket:
     if path is not None:
         found = socket.socket(socket.AF_UNIX)
         found.bind(str(path))
+        found.listen()  # clients may come before the server begins
         return found
     found = socket.create_server(("127.0.0.1", 0))
     # Python sets this for sockets that were made with their protocol's number, as uvicorn's own are.
