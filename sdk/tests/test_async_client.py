@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from llmos import AsyncClient, AsyncModel, call_async
-from llmos.testing import EchoBackend
-from llmos_kernel import Kernel, control
-from llmos_kernel.errors import HandleRevoked, InvalidArgument, KernelError, NotFound, PortClosed, TaskFailed
+from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
+from llmos_kernel import Kernel, KernelConfig, control
+from llmos_kernel.errors import (
+    HandleRevoked, InvalidArgument, KernelError, ModelUnavailable, NotFound, PortClosed, TaskFailed,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -137,6 +139,16 @@ async def test_a_closed_model_is_closed(client: AsyncClient) -> None:
 
     with pytest.raises(HandleRevoked):
         await model.generate_text("a")
+
+
+async def test_a_name_that_looks_like_a_path() -> None:
+    """A model that is offered under it is meant, where there is no such folder."""
+    config = KernelConfig(models=(echo_spec("org/model"),))
+    with Kernel(config, plugins=[EchoBackend(), FirstComePlugin()]) as kernel:
+        async with AsyncClient(kernel=kernel) as client:
+            assert "org/model" == (await client.load_model("org/model")).name
+            with pytest.raises(ModelUnavailable, match="org/absent is no model folder"):
+                await client.load_model("org/absent")
 
 
 async def test_a_folder_that_is_none(client: AsyncClient, tmp_path: Path) -> None:

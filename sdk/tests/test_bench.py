@@ -46,6 +46,16 @@ def test_every_work_is_measured(llmos: CommandLine) -> None:
         assert 0 <= figure["spread"]
 
 
+@pytest.mark.parametrize("command", ["bench --work prefill", "profile"])
+def test_a_name_that_looks_like_a_path(command: str, llmos: CommandLine) -> None:
+    """It is a model's where there is one of that name and no such folder."""
+    assert 0 == llmos("models", "alias", "org/echo", "echo").code
+    done, absent = (llmos(*command.split(), "--quick", "--json", name) for name in ("org/echo", "org/absent"))
+
+    assert (0, 4) == (done.code, absent.code)
+    assert "org/absent is no model folder" in absent.err
+
+
 def test_time_outside_of_the_runtime_is_the_engines_own_count(llmos: CommandLine) -> None:
     """The executor says that half of each step is the runtime's."""
     found = measured(llmos("bench", "--quick", "--json", "--work", "concurrent", "--streams", "16"))

@@ -12,7 +12,7 @@ from llmos import Client, ModelInfo, Secret, _models
 from llmos._library import Library
 from llmos._models import folder_spec, note_alias, read_folder
 from llmos.testing import EchoBackend, FirstComePlugin, echo_spec
-from llmos_kernel import Kernel
+from llmos_kernel import Kernel, KernelConfig
 from llmos_kernel.errors import ConfigError, InvalidArgument, ModelUnavailable, NotFound
 
 MANIFEST = {"name": "nano", "chat_template": "x", "licence": "MIT", "files": {"a": {"size": 3}, "b": {"size": 4}}}
@@ -81,6 +81,32 @@ def test_loading_a_folder_registers_it(tmp_path: Path) -> None:
         assert [str(path)] * 2 == [first.name, second.name]
         assert "a b" == second.generate_text("a b")
         assert 1 == len(backend.executors)
+
+
+def test_a_name_that_looks_like_a_path() -> None:
+    """A model that is offered under it is meant, by its name or an alias, where there is no such folder."""
+    specs = (echo_spec("org/model", aliases=("org/other",)),)
+    config = KernelConfig(models=specs, aliases={"our/own": "org/model"})
+    with Kernel(config, plugins=[EchoBackend(), FirstComePlugin()]) as kernel, Client(kernel=kernel) as client:
+        assert ["org/model"] * 3 == [
+            client.load_model(f"{name}").name for name in ("org/model", "org/other", "our/own")
+        ]
+        with pytest.raises(ModelUnavailable, match="org/absent is no model folder"):
+            client.load_model("org/absent")
+        with pytest.raises(ModelUnavailable, match="org/model is no model folder"):
+            client.load_model(Path("org/model"))
+
+
+def test_a_folder_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is a model folder is meant as one, as where the name has no separator."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org").mkdir()
+    path = folder(tmp_path / "org" / "model")
+    backend = EchoBackend()
+    backend.name = "onnx"
+    config = KernelConfig(models=(echo_spec("org/model"),))
+    with Kernel(config, plugins=[backend, FirstComePlugin()]) as kernel, Client(kernel=kernel) as client:
+        assert str(path) == client.load_model("org/model").name
 
 
 def test_own_models_are_kept(tmp_path: Path) -> None:

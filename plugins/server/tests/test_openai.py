@@ -14,7 +14,7 @@ import jsonschema
 import openai
 import pytest
 
-from llmos.testing import EchoBackend, Recorder
+from llmos.testing import EchoBackend, Recorder, echo_spec
 from llmos_kernel.errors import ExecutorCrashed, KernelBug, Overloaded
 from plugins.server.tests.serving import PATIENCE, Site, serving
 
@@ -30,6 +30,15 @@ def test_models(site: Site) -> None:
     assert "echo" == site.openai.models.retrieve("parrot").id
     with pytest.raises(openai.NotFoundError, match="there is no model 'absent'"):
         site.openai.models.retrieve("absent")
+
+
+def test_a_name_that_looks_like_a_path() -> None:
+    """Names of Hugging Face do, and are asked for like any other."""
+    with serving(config={"models": (echo_spec("org/model"),)}) as site:
+        answer = site.openai.completions.create(model="org/model", prompt="one two")
+
+        assert ["org/model"] == [model.id for model in site.openai.models.list()]
+        assert ("org/model", "one two") == (answer.model, answer.choices[0].text)
 
 
 def test_a_conversation(site: Site) -> None:

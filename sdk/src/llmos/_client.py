@@ -24,13 +24,13 @@ from llmos._text import Text
 from llmos._trace import Trace
 from llmos_kernel.api import Auto, Credentials, check_number
 from llmos_kernel.api import Model as ModelRequest
-from llmos_kernel.errors import PermissionDenied, PluginError, ResourceError
+from llmos_kernel.errors import ModelUnavailable, NotFound, PermissionDenied, PluginError, ResourceError
 
 if TYPE_CHECKING:
     from llmos._settings import Settings
     from llmos._supervisor import Supervisor
     from llmos._task_file import TaskFile
-    from llmos_kernel import Handle, Kernel, KernelConfig, Process, TaskHandle
+    from llmos_kernel import Handle, Kernel, KernelConfig, ModelSpec, Process, TaskHandle
 
 
 class Client:
@@ -95,7 +95,7 @@ class Client:
         if isinstance(name, Auto) or name == AUTO:
             rest = self._others(AUTO, fallbacks)
             return Model(self._runner, AUTO, (Target(AUTO, any_model(name), self._lease.fleet), *rest))
-        spec = named_spec(name, self._lease.kernel)
+        spec = self._named(name)
         if spec is not None:
             name = spec.name
             if all(model.name != name for model in self.models()):
@@ -111,6 +111,22 @@ class Client:
             what = str(name)
         note_alias(str(name), info)
         return Model(self._runner, info.name, (Target(info.name, what, self._lease.fleet), *others))
+
+    def _named(self, name: str | os.PathLike[str]) -> ModelSpec | None:
+        """Return what *name* names besides the models that are offered."""
+        try:
+            return named_spec(name, self._lease.kernel)
+        except ModelUnavailable:  # a model's own name may look like a path, as those of Hugging Face do
+            if not (isinstance(name, str) and self._offers(name)):
+                raise
+            return None
+
+    def _offers(self, name: str) -> bool:
+        try:
+            self._info(name)
+        except NotFound:
+            return False
+        return True
 
     def _info(self, name: str) -> ModelInfo:
         try:

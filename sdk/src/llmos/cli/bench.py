@@ -13,7 +13,6 @@ import click
 
 from llmos._client import Client
 from llmos._files import write_whole
-from llmos._models import folder_spec
 from llmos.cli._bench import SHORTEST, Bench, Effort, Figure, Work, check_effort, works
 from llmos.cli._bench_report import draw, print_table
 from llmos.cli._common import Common, check_plot, json_option, note, pass_common, print_json
@@ -21,7 +20,7 @@ from llmos.cli._completing import complete_models
 from llmos.cli._sampling import key_values
 from llmos.cli.export import show_progress
 from llmos.cli.machine import busy, machine
-from llmos.cli.models import known_models
+from llmos.cli.models import find_folder, known_models
 from llmos_kernel import KernelConfig
 from llmos_kernel.errors import InvalidArgument
 
@@ -142,7 +141,7 @@ def _chosen(all_works: list[Work], wanted: tuple[str, ...]) -> list[Work]:
 def _configured(common: Common, name: str, given: Mapping[str, Any]) -> tuple[str, KernelConfig]:
     """Return the name of the model to load, and the kernel's settings, with the options that were *given* for it."""
     config = common.settings().kernel
-    spec = folder_spec(name)
+    spec = find_folder(common, name)
     if spec is None and not given:
         return name, config
     if spec is None:

@@ -16,7 +16,7 @@ from llmos._serving import Replicas
 from llmos.cli._common import Common, json_option, pass_common, print_columns, print_json, say
 from llmos.cli._completing import complete_models
 from llmos_kernel.contracts import ModelSpec
-from llmos_kernel.errors import InvalidArgument, NotFound
+from llmos_kernel.errors import InvalidArgument, ModelUnavailable, NotFound
 
 ADDING = """\b
 A model folder is made from a checkpoint, such as one from Hugging Face:
@@ -165,14 +165,24 @@ def called(common: Common, models: list[ModelSpec]) -> list[str]:
     return [name for real, others in _aliases(common, models).items() for name in (real, *others)]
 
 
+def find_folder(common: Common, name: str) -> ModelSpec | None:
+    """Return the model folder at the path *name*, or None where that is a name; raise `ModelUnavailable`."""
+    try:
+        return folder_spec(name)
+    except ModelUnavailable:  # a model's own name may look like a path, as those of Hugging Face do
+        if name not in called(common, known_models(common)):
+            raise
+        return None
+
+
 def find_model(common: Common, name: str) -> ModelSpec:
     """Return the model folder at the path *name*, or the model of that name or alias; raise `NotFound`."""
-    spec = folder_spec(name)
+    spec = find_folder(common, name)
     if spec is not None:
         return spec
-    known, called = known_models(common), common.settings().kernel.aliases.get(name, name)
+    known, meant = known_models(common), common.settings().kernel.aliases.get(name, name)
     for spec in known:
-        if called in (spec.name, *spec.aliases):
+        if meant in (spec.name, *spec.aliases):
             return spec
     near = difflib.get_close_matches(name, [word for spec in known for word in (spec.name, *spec.aliases)])
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
