@@ -60,7 +60,7 @@ COMMANDS = (
     Long("data run clean records.jsonl -o out.jsonl", BYTES, KEPT, RESUME),
     Long("data run clean records.jsonl -o out.jsonl --workers 2", BYTES, KEPT, RESUME),
     Long("run task.toml --each few.jsonl --output out.jsonl", BYTES, KEPT, RESUME),
-    Long("eval run tiny suite.jsonl --type generate --max-tokens 64", r"\d/1000", (), RESUME),
+    Long("eval run tiny suite.jsonl --type generate --max-tokens 64", r"\d/20000", (), RESUME),
 )
 LARGE = Recipe(hidden=256, mlp=4096, layers=4, heads=4, kv_heads=4, head_dim=64)
 """A checkpoint whose export takes seconds."""
@@ -71,7 +71,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with what the commands read."""
     (tmp_path / "records.jsonl").write_text('{"text": "some  text"}\n' * RECORDS, "utf-8")
     (tmp_path / "few.jsonl").write_text('{"text": "some text"}\n' * 5000, "utf-8")
-    (tmp_path / "suite.jsonl").write_text('{"input": "some text", "expected": "x"}\n' * 1000, "utf-8")
+    (tmp_path / "suite.jsonl").write_text('{"input": "some text", "expected": "x"}\n' * 20_000, "utf-8")
     (tmp_path / "task.toml").write_text('type = "generate"\nmodel = "tiny"\n[params]\nmax_tokens = 8\n', "utf-8")
     write_checkpoint(tmp_path / "checkpoint", LARGE)
     return tmp_path
