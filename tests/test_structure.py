@@ -61,7 +61,7 @@ def test_kernel_is_small() -> None:
     assert total <= 2000
 
 
-@pytest.mark.parametrize(("part", "most"), [("contract", 531), ("host", 510), ("core", 2307)])
+@pytest.mark.parametrize(("part", "most"), [("contract", 531), ("host", 510), ("core", 2304)])
 def test_kernel_does_not_grow(part: str, most: int) -> None:
     """No part of the kernel grows while the whole is over its budget: these numbers only go down."""
     sizes = {path.stem: len(code_lines(path.read_text("utf-8"))) for path in KERNEL.modules}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -59,10 +60,14 @@ class FourCalls(RuleBasedStateMachine):
         self.tasks.append((process, handle))
 
     @rule(number=st.integers(0, 3), capacity=st.sampled_from([1, 256]), stream=st.booleans(),
-          deadline=st.sampled_from([None, None, 3.0]), prompt=st.sampled_from([WORDS, "one", ""]))  # fmt: skip
-    def generate(self, number: int, capacity: int, stream: bool, deadline: float | None, prompt: str) -> None:
+          pace=st.sampled_from([0.0, 0.0, 1.0]), deadline=st.sampled_from([None, None, 3.0]),
+          prompt=st.sampled_from([WORDS, "one", ""]))  # fmt: skip
+    def generate(
+        self, number: int, capacity: int, stream: bool, pace: float, deadline: float | None, prompt: str
+    ) -> None:
         """Schedule a generation; an empty prompt fails when it is prepared."""
-        self.schedule(number, Task("generate", "echo", prompt, stream=stream, capacity=capacity, deadline=deadline))
+        how: dict[str, Any] = {"stream": stream, "capacity": capacity, "pace": pace, "deadline": deadline}
+        self.schedule(number, Task("generate", "echo", prompt, **how))
 
     @rule(number=st.integers(0, 3), what=st.sampled_from(["return", "raise", "wait", "child"]))
     def call(self, number: int, what: str) -> None:

@@ -98,10 +98,12 @@ class Core:
         """
         if timeout is not None:
             check_number("timeout", timeout, 0, MAX_SECONDS, whole=False)
-        waiter, until = None, None
+        waiter, until, late = None, None, False
         while True:
             with self.lock:
-                if waiter is not None:
+                if waiter is not None and late:
+                    waiter.room.leave(waiter)
+                elif waiter is not None:
                     waiter.lend(-1)
                 try:
                     got = attempt()
@@ -117,7 +119,8 @@ class Core:
             timeout = self.config.timeout if timeout is None else timeout
             until = self.clock.now() + timeout if until is None else until
             try:
-                if await waiter.expired(self.clock, until):
+                late = await waiter.expired(self.clock, min(until, waiter.until))
+                if late and waiter.until >= until:
                     raise DeadlineExceeded(f"nothing happened for {timeout} s", seconds=timeout)
             except BaseException:
                 with self.lock:
@@ -334,14 +337,14 @@ class Core:
 
     def _recv_event(self, entry: Entry, rec: TaskRecord) -> Message | WaitList:
         port = rec.channel()
-        if not port.items:
+        if not port.items or not (len(port.items) > 1 or rec.full or rec.ended or self.clock.now() >= rec.due):
             self.demand_running(drain=True)
             # A `call` task that waits for its own child lends its row, or a full executor would wait for itself.
             parent = running_task.get()
             port.readers.lender = parent if parent is not None and parent.id == rec.parent else None
+            port.readers.until = rec.due if self.clock.now() < rec.due else float("inf")
             return port.readers
-        event = port.items.popleft()
-        port.room.wake()
+        event, rec.due = port.pop(), self.clock.now() + rec.task.pace
         if rec.stalled is not None and not rec.full:
             rec.driver.note("room", rec)
         if not port.items and rec.ended:

@@ -27,16 +27,16 @@ class TaskRecord(Resource):
     """One task, from acceptance until its handle is gone."""
 
     __slots__ = (
-        "accepted", "cached", "context", "deadline", "driver", "dropped", "entry", "filters", "first", "generated",
-        "id", "length_class", "lent", "logprobs", "max_tokens", "parent", "placed", "port", "prefilled", "priority",
-        "prompt", "redone", "served", "stalled", "started", "state", "task", "texts", "tokens", "trace",
+        "accepted", "cached", "context", "deadline", "driver", "dropped", "due", "entry", "filters", "first",
+        "generated", "id", "length_class", "lent", "max_tokens", "output", "parent", "placed", "port", "prefilled",
+        "priority", "prompt", "redone", "served", "stalled", "started", "state", "task", "trace",
     )  # fmt: skip
     kind = "task"
 
     def __init__(self, id: int, task: Task, seat: Seat, driver: ExecutorDriver, now: float) -> None:
         self.id, self.task, self.seat, self.driver = id, task, seat, driver
         self.state: TaskState = "accepted"
-        self.priority, self.trace, self.accepted = task.priority, task.trace, now
+        self.priority, self.trace, self.accepted, self.due = task.priority, task.trace, now, now
         self.deadline = None if task.deadline is None else now + task.deadline
         self.started: float | None = None
         self.first: float | None = None
@@ -52,9 +52,8 @@ class TaskRecord(Resource):
         self.lent = 0
         """For how many children it waits: its row and its place in flight are lent."""
         self.port: PortResource | None = None
-        self.texts: list[str] | None = None
-        self.tokens: list[int] | None = None
-        self.logprobs: list[Any] | None = None
+        self.output: tuple[list[str], list[int], list[Any]] | None = None
+        """What it has said: texts, tokens and log probabilities."""
         self.filters: list[tuple[str, TextFilter]] | None = None
         self.entry: Entry | None = None
         """Its handle, once nobody can use it any more."""
@@ -112,51 +111,46 @@ class TaskRecord(Resource):
     def collect(self, result: Result) -> None:
         """Add what a step produced, and put it on the port if the task streams.
 
-        A piece that finds the port full (the executor was already at it) is joined to the last one: nothing is lost,
-        and the port does not grow.
+        A piece that finds the port full (the executor was already at it), or that the reader does not want yet, is
+        joined to the last one: nothing is lost, and the port does not grow.
         """
         if (used := result.usage) is not None:
             self.prompt, self.cached, self.generated = used.prompt, used.cached, used.generated
-        if result.tokens:
-            self.tokens = [] if self.tokens is None else self.tokens
-            self.tokens.extend(result.tokens)
-        if result.text:
-            self.texts = [] if self.texts is None else self.texts
-            self.texts.append(result.text)
-        if result.logprobs:
-            self.logprobs = [] if self.logprobs is None else self.logprobs
-            self.logprobs.extend(result.logprobs)
+        texts, tokens, logprobs = self.output = self.output or ([], [], [])
+        texts.append(result.text)
+        tokens.extend(result.tokens)
+        logprobs.extend(result.logprobs)
         piece = None if result.finish else result.value
         if self.task.stream and (result.text or result.tokens or piece is not None):
             self._publish(Chunk(self.id, result.text, result.tokens, result.logprobs, piece))
 
     def _publish(self, chunk: Chunk) -> None:
-        port = self.channel()
-        if self.full and chunk.value is None:
+        port, early = self.channel(), self.seat.core.clock.now() < self.due
+        if port.items and (early or self.full) and chunk.value is None:
             last = port.items.pop()
             joined = (last.text + chunk.text, last.tokens + chunk.tokens, last.logprobs + chunk.logprobs, last.value)
             chunk = Chunk(self.id, *joined)
         port.items.append(chunk)
-        port.readers.wake()
+        if not early or self.full:
+            port.readers.wake()
 
     def end(self, now: float, *, error: KernelError | None = None, finish: str = "stop", value: Any = None) -> bool:  # noqa: ANN401
         """Write the terminal event; False if there is one already."""
         if self.ended:
             return False
-        usage, text = self.usage(now), "".join(self.texts or ())
+        texts, tokens, logprobs = self.output or ((), (), ())
+        usage, text = self.usage(now), "".join(texts)
         if error is None:
             self.state = "done"
-            tokens, logprobs = tuple(self.tokens or ()), tuple(self.logprobs or ())
-            event: Done | Failed = Done(self.id, text, tokens, logprobs, value, finish, usage)
+            event: Done | Failed = Done(self.id, text, tuple(tokens), tuple(logprobs), value, finish, usage)
         else:
             self.state = "cancelled" if isinstance(error, Cancelled) else "failed"
             event = Failed(self.id, error, text, usage)
         port = self.channel()
         port.items.append(event)
         port.senders = 0
-        port.readers.wake_all()
-        port.room.wake_all()
-        self.texts = self.tokens = self.logprobs = self.filters = None
+        port.lost(0)
+        self.output = self.filters = None
         self.seat.core.ended(self, now, error, finish)
         return True
 

@@ -72,13 +72,15 @@ class CoreLock:
 class Waiter(abc.ABC):
     """Somebody who waits."""
 
-    __slots__ = ("core_lock", "lender", "room")
+    __slots__ = ("core_lock", "lender", "room", "until")
     core_lock: CoreLock
     """Under which it is woken."""
     room: WaitList
     """Where it waits, or waited last."""
     lender: TaskRecord | None
     """The task whose row is lent meanwhile."""
+    until: float
+    """When it tries again though nobody woke it."""
 
     @abc.abstractmethod
     def wake(self) -> bool:
@@ -116,16 +118,18 @@ class ThreadWaiter(Waiter):
 class WaitList:
     """Waiters in the order in which they came.  Used only under the core's lock."""
 
-    __slots__ = ("_waiters", "lender")
+    __slots__ = ("_waiters", "lender", "until")
 
     def __init__(self) -> None:
         self.lender: TaskRecord | None = None
         """The task that lends its row to whoever it waits for here, as the last attempt left it."""
+        self.until = float("inf")
+        """When whoever waits here tries again though nobody woke it, as the last attempt left it."""
         self._waiters: deque[Waiter] = deque()
 
     def join(self, waiter: Waiter) -> None:
         """Wait here."""
-        waiter.room, waiter.lender = self, self.lender
+        waiter.room, waiter.lender, waiter.until = self, self.lender, self.until
         waiter.lend(1)
         self._waiters.append(waiter)
 

@@ -41,9 +41,8 @@ class Right(enum.IntFlag):
 
 def check_number(field: str, value: object, low: float, high: float, *, whole: bool = True) -> None:
     """Raise `InvalidArgument` unless *value* is a finite number in [*low*, *high*] (a whole one, unless told)."""
-    kinds = (int,) if whole else (int, float)
     # A NaN is in no range, and the bounds are finite.
-    if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
+    if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool) or not low <= value <= high:
         raise InvalidArgument.of(field, value, f"a {'whole ' if whole else ''}number from {low:g} to {high:g}")
 
 
@@ -216,6 +215,8 @@ class Task:
     """Deliver `Chunk` events while the task runs; otherwise only the terminal event."""
     capacity: int = attrs.field(default=256, validator=number(1, 2**20), kw_only=True)
     """Places of the task's port for chunks; one more is kept for the terminal event."""
+    pace: float = attrs.field(default=0.0, validator=_seconds, kw_only=True)
+    """Seconds from one chunk that was read to the next: what is made sooner is joined.  The end never waits."""
     durable: bool = attrs.field(default=False, kw_only=True)
     """Survive a crash of the kernel.  Needs a journal store."""
     trace: str = attrs.field(default="", validator=string, kw_only=True)

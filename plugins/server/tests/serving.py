@@ -99,7 +99,7 @@ def serving_kernel(
 
     The server is gone afterwards.
     """
-    chosen, console = ServerOptions(**{"port": 0, "drain": 1.0, **options}), console or Console()
+    chosen, console = ServerOptions(**{"port": 0, "drain": 1.0, "pace": 0.0, **options}), console or Console()
     ready: list[Site] = []
     up = threading.Event()
     with _listening(path) as listening:

@@ -60,11 +60,13 @@ class Options(TypedDict, total=False):
     """Seconds after which the kernel ends the task with `DeadlineExceeded`."""
     trace: Trace
     """Whose trace it belongs to (W3C): a ``traceparent``, or headers as OpenTelemetry's ``inject`` writes them."""
+    pace: float
+    """Seconds from one piece of a stream to the next: what is made sooner is joined to it.  The end never waits."""
     timeout: float
     """Seconds that the caller waits: to be admitted, then for the answer; in a stream, for each piece."""
 
 
-_TASK_FIELDS = ("pre", "post", "priority", "deadline", "trace")
+_TASK_FIELDS = ("pre", "post", "priority", "deadline", "trace", "pace")
 
 
 @attrs.frozen

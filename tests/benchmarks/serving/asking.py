@@ -30,6 +30,9 @@ class Answered:
     error: str = ""
 
 
+LAST = b"0\r\n"
+"""What ends a body in chunks, before an empty line (RFC 9112, section 7.1)."""
+
 Ask = Callable[[str, int], Coroutine[Any, Any, Answered]]
 """Asks for so many tokens after a prompt."""
 
@@ -57,7 +60,11 @@ def embedded(model: AsyncModel) -> Ask:
 
 
 def over_http(host: str, port: int, model: str) -> Ask:
-    """Return what asks a server for completions; a connection per answer, and no library that costs time of its own."""
+    """Return what asks a server for completions, without a library that costs time of its own.
+
+    As the clients of people's programs do, it keeps its connections: an answer that is whole leaves one for the next.
+    """
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(prompt: str, tokens: int) -> Answered:
         wish = {
@@ -67,12 +74,18 @@ def over_http(host: str, port: int, model: str) -> Ask:
         body = json.dumps(wish).encode()
         head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
         began = time.perf_counter()
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = idle.pop() if idle else await asyncio.open_connection(host, port)
         try:
-            writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
-            return await _answer(reader, began)
-        finally:
+            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            answered = await _answer(reader, began)
+        except BaseException:
             writer.close()
+            raise
+        if answered.error or reader.at_eof():
+            writer.close()
+        else:
+            idle.append((reader, writer))
+        return answered
 
     return ask
 
@@ -85,6 +98,9 @@ async def _answer(reader: asyncio.StreamReader, began: float) -> Answered:
     first, generated, pieces = 0.0, 0, 0
     status = (await reader.readline()).split()[1:2]
     async for line in reader:
+        if line == LAST:
+            await reader.readline()
+            break
         if status != [b"200"] or not line.startswith(b"data: {"):
             continue
         event = json.loads(line.removeprefix(b"data: "))

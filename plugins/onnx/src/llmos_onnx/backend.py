@@ -24,7 +24,7 @@ from llmos_onnx.manifest import Manifest
 from llmos_onnx.pool import KvPool
 from llmos_onnx.profile import Profile, cores, read_profile
 from llmos_onnx.options import HALF
-from llmos_onnx.providers import CPU, doctor, provider_for, runs_on, runtime, session_options
+from llmos_onnx.providers import CPU, doctor, provider_for, run_options, runs_on, runtime, session_options
 from llmos_onnx.session import NativeWiring, Runner
 from llmos_onnx.text import Codec
 
@@ -133,7 +133,7 @@ class OnnxBackend(Backend):
         return assemble(
             manifest,
             codec.result(),
-            Runner(session, ort.RunOptions(), wiring, pool, manifest.vocab, positions=room),
+            Runner(session, run_options(ort), wiring, pool, manifest.vocab, positions=room),
             pool,
             step_tokens=options.step_tokens,
             speculate=options.speculate,

@@ -25,7 +25,7 @@ from llmos_onnx.imported_folder import Contract, open_imported, open_session, re
 from llmos_onnx.manifest import GRAPH
 from llmos_onnx.pooling import pool, probabilities
 from llmos_onnx.profile import cores
-from llmos_onnx.providers import runs_on, runtime
+from llmos_onnx.providers import run_options, runs_on, runtime
 from llmos_onnx.sampling import check_tokens
 from llmos_onnx.text import Codec
 
@@ -133,7 +133,7 @@ class EncoderRunner:
     ) -> None:
         self._session = session
         self._inputs = inputs
-        self._options = ort.RunOptions()
+        self._options = run_options(ort)
         self._manifest = manifest
         self._facts = _facts(manifest)
         self._output = "logits" if self._facts.labels else "last_hidden_state"

@@ -21,7 +21,7 @@ from llmos_onnx.imported_folder import open_bytes
 from llmos_onnx.invariance import product_is_alone
 from llmos_onnx.pool import KvPool, PoolSize
 from llmos_onnx.profile import cores
-from llmos_onnx.providers import CPU, provider_for, runs_on, runtime
+from llmos_onnx.providers import CPU, provider_for, run_options, runs_on, runtime
 from llmos_onnx.session import MOST_PADDING, Batch, Runner
 from llmos_onnx.text import Codec
 from llmos_onnx.tokens import read_named_settings
@@ -67,7 +67,7 @@ class GenaiLayout:
         session = open_bytes(ort, content, data, threads, graph=manifest.graph, model=model, provider=provider, how=how)
         pool = KvPool(manifest, size, graph.kv, memory_of(provider, model=model))
         wiring, room = GenaiWiring(manifest, graph, size), options.speculate + 1
-        runner = Runner(session, ort.RunOptions(), wiring, pool, manifest.vocab, positions=room)
+        runner = Runner(session, run_options(ort), wiring, pool, manifest.vocab, positions=room)
         _try(runner, manifest, size, model=model)
         runner.counts = Counts()
         facts = {

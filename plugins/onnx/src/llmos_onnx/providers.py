@@ -128,6 +128,16 @@ def session_options(
     return options
 
 
+def run_options(ort: ModuleType) -> onnxruntime.RunOptions:
+    """Return options for runs, which are the runtime's own defaults.
+
+    One of them is said all the same: where it is not, runs of 1.31 look for it, and raise and catch an error within.
+    """
+    options: onnxruntime.RunOptions = ort.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", "0")
+    return options
+
+
 def provider_for(ort: ModuleType, wanted: str, *, half: bool, model: str) -> str:
     """Return the provider that a decoder is to run on: *wanted* is ``auto``, ``cpu`` or ``cuda``.
 

@@ -22,6 +22,7 @@ from llmos_onnx.counts import Counts
 from llmos_onnx.fields import refusal
 from llmos_onnx.imported import ENCODER_GRAPH, FIRST_GRAPH, NEXT_GRAPH
 from llmos_onnx.manifest import GRAPH
+from llmos_onnx.providers import run_options
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -57,7 +58,7 @@ class Graphs:
         inputs: Mapping[str, frozenset[str]], cache: CacheFacts, vocab: int,
     ) -> Graphs:  # fmt: skip
         """Return the graphs of *sessions* with run options of their own."""
-        return cls(model, sessions, inputs, cache, vocab, ort.RunOptions(), Counts())
+        return cls(model, sessions, inputs, cache, vocab, run_options(ort), Counts())
 
     def run(
         self, graph: str, feeds: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]

@@ -29,13 +29,14 @@ from llmos_server.remote import calls
 from llmos_server.remote import routes as remote
 from llmos_server.remote.sessions import Connect
 from llmos_server.responses import routes as responses
+from llmos_server.shortcut import Shortcut
 from llmos_server.state import State
 
 ROUTERS = (
+    completions.router,  # first, because what is asked most often is found first
     operation.router,
     metrics.router,
     catalogue.router,
-    completions.router,
     ollama_catalogue.router,
     ollama_talking.router,
     responses.router,
@@ -72,6 +73,7 @@ def build(
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _surprise)
     leaving = lambda: shown.leaving()  # noqa: PLW0108 - it is told later what that means
+    app.add_middleware(Shortcut, routes=[route for router in ROUTERS for route in router.routes])
     app.add_middleware(Guard, state=app.state.llmos, ring=ring, now=time.time, leaving=leaving)
     return app
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +18,7 @@ from llmos import Key, KeyRing
 from llmos_kernel.errors import PermissionDenied
 from llmos_server.failures import Refusal
 from llmos_server.options import is_loopback
+from llmos_server.shortcut import BODY
 from llmos_server.state import State
 from llmos_server.web import ASSETS
 
@@ -56,7 +59,7 @@ class Guard:
             if scope["path"] not in OPEN:
                 scope["llmos.key"] = await self._holder(scope)
                 self._check_leaving()
-            body = await self._read(scope, receive)
+            body = scope[BODY] = await self._read(scope, receive)
         except Refusal as refusal:
             await refusal.response(scope["path"])(scope, receive, send)
             return
@@ -86,15 +89,11 @@ class Guard:
     async def _attended(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Have the request answered, and give it up at once when the client has gone, whatever it waits for."""
         gone = asyncio.ensure_future(receive())  # the body was read: nothing else can come
-        work = asyncio.ensure_future(self._app(scope, _replay(body, gone), send))
         try:
-            await asyncio.wait((gone, work), return_when=asyncio.FIRST_COMPLETED)
+            async with _until(gone):
+                await self._app(scope, _replay(body, gone), send)
         finally:
-            for task in (gone, work):
-                task.cancel()
-            await asyncio.wait((gone, work))
-        if not work.cancelled():
-            work.result()
+            gone.cancel()
 
     def _check_leaving(self) -> None:
         if self._leaving():
@@ -183,6 +182,28 @@ def _is_here(text: str) -> bool:
     except ValueError:
         return False
     return host is not None and is_loopback(host)
+
+
+@asynccontextmanager
+async def _until(over: asyncio.Future[Any]) -> AsyncIterator[None]:
+    """End the block when *over* is done, as `asyncio.timeout` ends one: a task of its own would cost more turns."""
+    task = cast("asyncio.Task[Any]", asyncio.current_task())
+    before, ended = task.cancelling(), False
+
+    def end(_: object) -> None:
+        nonlocal ended
+        ended = task.cancel()
+
+    over.add_done_callback(end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not ended or task.cancelling() > before + 1:  # somebody else ends it too
+            raise
+    finally:
+        over.remove_done_callback(end)
+        if ended:
+            task.uncancel()
 
 
 def _replay(body: bytes, gone: asyncio.Future[Message]) -> Receive:

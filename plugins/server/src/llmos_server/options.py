@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +45,8 @@ class ServerOptions:
     """Most requests that are answered at once; more get 429."""
     seconds: float = attrs.field(default=600.0, validator=number(0.001, MAX_SECONDS, whole=False))
     """Most seconds that one request takes."""
+    pace: float = attrs.field(default=0.01, validator=number(0, 60, whole=False))
+    """Seconds from one piece of a streamed answer to the next: what is made sooner is joined to it."""
     head_seconds: float = attrs.field(default=10.0, validator=number(0.001, 86400, whole=False))
     """Seconds in which the first line and the headers of a request must come."""
     body_seconds: float = attrs.field(default=60.0, validator=number(0.001, 86400, whole=False))
@@ -68,7 +71,7 @@ class ServerOptions:
             message = f"the folder of the socket {self.socket} does not exist"
             raise ConfigError(message, field="socket", value=self.socket, expected="a path in a folder that exists")
 
-    @property
+    @functools.cached_property
     def open(self) -> bool:
         """Whether who comes without a key is let in: only where nobody but this machine can come."""
         return self.local == "open" and (bool(self.socket) or is_loopback(self.host))

@@ -111,5 +111,9 @@ def trace_of(request: Request) -> str:
 
 
 def shared(request: Request) -> dict[str, Any]:
-    """Return what every text that *request* asks for is given: when it ends, whoever still reads, and whose trace."""
-    return {"deadline": state_of(request).options.seconds, "trace": trace_of(request)}
+    """Return what every text that *request* asks for is given.
+
+    That is when it ends, whoever still reads, how often its reader wants pieces, and whose trace it belongs to.
+    """
+    options = state_of(request).options
+    return {"deadline": options.seconds, "pace": options.pace, "trace": trace_of(request)}

@@ -158,16 +158,20 @@ def _streamed(speech: Speech, body: Sampling, pieces: _ChatPieces | _TextPieces)
 
 
 async def _events(speech: Speech, pieces: _ChatPieces | _TextPieces, *, usage: bool) -> AsyncGenerator[bytes]:
-    """Yield the events.  Closed when the reader has gone, which cancels the tasks."""
+    """Yield the events, those at once that come together.  Closed when the reader has gone, which cancels the tasks."""
+    ready = pieces.opening(len(speech.texts))
     try:
-        yield pieces.opening(len(speech.texts))
         async for event in speech.events():
-            yield pieces.ending(event.answer, event.text) if isinstance(event, Ended) else pieces.piece(event)
+            if isinstance(event, Ended):
+                ready += pieces.ending(event.answer, event.text)
+            else:
+                yield ready + pieces.piece(event)
+                ready = b""
         if usage:
             texts = [text for text in speech.texts if text is not None]
-            yield pieces.form.chunk([], usage=answers.usage(texts))
-        yield answers.DONE
+            ready += pieces.form.chunk([], usage=answers.usage(texts))
+        yield ready + answers.DONE
     except KernelError as error:
-        yield answers.event(Refusal.of(error).body())
+        yield ready + answers.event(Refusal.of(error).body())
     finally:
         speech.close()
