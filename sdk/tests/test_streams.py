@@ -8,7 +8,7 @@ import pytest
 
 from llmos import Client, Model
 from llmos.testing import EchoBackend
-from llmos_kernel.errors import DeadlineExceeded, KernelError, PortClosed
+from llmos_kernel.errors import DeadlineExceeded, InvalidArgument, KernelError, PortClosed
 
 
 def test_pieces_and_result(model: Model) -> None:
@@ -19,6 +19,17 @@ def test_pieces_and_result(model: Model) -> None:
     assert ["a", " b", " c"] == pieces
     assert ("a b c", "stop") == (stream.result(), stream.result().finish)
     assert [1, 1, 1] == [len(piece.tokens) for piece in pieces]
+
+
+def test_pieces_at_a_pace(model: Model, echo: EchoBackend) -> None:
+    """What is made before the reader wants it comes joined; no token is lost, and the end does not wait for an hour."""
+    pieces = list(model.stream("a b c d e", pace=3600))
+
+    assert "a b c d e" == "".join(pieces)
+    assert 5 == sum(len(piece.tokens) for piece in pieces)
+    assert 3600 == echo.executors[0].tasks[-1].pace
+    with pytest.raises(InvalidArgument, match="pace"):
+        model.stream("a", pace=-1)
 
 
 def test_result_reads_what_is_left(model: Model) -> None:

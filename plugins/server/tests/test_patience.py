@@ -126,6 +126,17 @@ def test_half_closed_is_gone() -> None:
             assert b"" == rest(opened)
 
 
+def test_half_closed_with_much_unread_is_gone() -> None:
+    """Also while what waits to be written cannot be: nobody waits for that."""
+    recorder = Recorder()
+    with serving(recorder) as site, client(site, room=4096) as opened:
+        opened.sendall(asked("word " * 100_000, stream=True))
+        opened.recv(16)
+        opened.shutdown(socket.SHUT_WR)
+
+        assert "cancelled" == recorder.wait_for("task.cancelled", PATIENCE).name.partition(".")[2]
+
+
 def test_half_a_body_is_no_request() -> None:
     """Nothing is begun for who goes before its request was whole, even if what came can be read."""
     recorder = Recorder()

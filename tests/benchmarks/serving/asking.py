@@ -97,11 +97,13 @@ async def _answer(reader: asyncio.StreamReader, began: float) -> Answered:
     """
     first, generated, pieces = 0.0, 0, 0
     status = (await reader.readline()).split()[1:2]
+    if status != [b"200"]:
+        return Answered(began, 0.0, time.perf_counter() - began, 0, b" ".join(status).decode() or "cut off")
     async for line in reader:
         if line == LAST:
             await reader.readline()
             break
-        if status != [b"200"] or not line.startswith(b"data: {"):
+        if not line.startswith(b"data: {"):
             continue
         event = json.loads(line.removeprefix(b"data: "))
         pieces += bool(event["choices"])
@@ -110,8 +112,7 @@ async def _answer(reader: asyncio.StreamReader, began: float) -> Answered:
         if event.get("usage"):
             generated = event["usage"]["completion_tokens"]
     generated = generated or pieces
-    error = "" if status == [b"200"] and generated else b" ".join(status).decode() or "cut off"
-    return Answered(began, first, time.perf_counter() - began, generated, error)
+    return Answered(began, first, time.perf_counter() - began, generated, "" if generated else "cut off")
 
 
 # --- who asks when -----------------------------------------------------------------------------------------------

@@ -81,6 +81,16 @@ class Connection(H11Protocol):
         if not self._refused:
             self._watch()
 
+    def eof_received(self) -> None:
+        """Give up what is being answered: asyncio ends a connection whose client has ended its side.
+
+        It would take until the last of what waits to be written was written, or could not be.
+        """
+        super().eof_received()
+        if self.busy:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
     def on_response_complete(self) -> None:
         """Expect the rest of a body that nobody reads, or the next head."""
         super().on_response_complete()

@@ -13,9 +13,9 @@ EVENTS = "text/event-stream"
 """Server-sent events (HTML standard, section 9.2)."""
 LINES = "application/x-ndjson"
 """A JSON value per line."""
-TURN = 4
-"""Pieces after which others have their turn, also to say that this reader has gone: who writes more often to one who
-has is told so by asyncio's log.
+TURN = 3
+"""Pieces after which others have their turn, also to say that this reader has gone.  With the head before them and one
+write that failed before that, they are as many as asyncio takes without a warning in its log.
 """
 
 
