@@ -31,7 +31,7 @@ class Speaker:
         while (word := self._words.get()) is not None:
             if isinstance(word, KernelError):
                 return Result(id, error=word)
-            emit(Result(id, text=word) if isinstance(word, str) else Result(id, value=word))
+            emit(Result(id, tokens=(1,), text=word) if isinstance(word, str) else Result(id, value=word))
             self._said.put(None)
         return None
 
@@ -154,6 +154,19 @@ def test_the_end_does_not_wait(process: Process, speaker: Speaker, failure: Kern
     assert "bc" == piece.text
     assert isinstance(end, Failed if failure else Done)
     assert "abc" == end.text
+
+
+def test_what_says_nothing_does_not_count(process: Process, speaker: Speaker) -> None:
+    """A token that is part of a letter has no text, and what comes after it is the first piece."""
+    task = process.schedule(paced())
+    speaker.say("")
+
+    assert "" == read(process, task)
+    speaker.say("a")
+    assert "a" == read(process, task)
+    speaker.say("b")
+    assert nothing(process, task)
+    speaker.end()
 
 
 def test_values_are_not_joined(process: Process, speaker: Speaker, clock: VirtualClock) -> None:

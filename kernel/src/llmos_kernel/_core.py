@@ -344,7 +344,8 @@ class Core:
             port.readers.lender = parent if parent is not None and parent.id == rec.parent else None
             port.readers.until = rec.due if self.clock.now() < rec.due else float("inf")
             return port.readers
-        event, rec.due = port.pop(), self.clock.now() + rec.task.pace
+        event: Any = port.pop()
+        rec.due = self.clock.now() + rec.task.pace * bool(event.text)  # part of a letter is nothing to read yet
         if rec.stalled is not None and not rec.full:
             rec.driver.note("room", rec)
         if not port.items and rec.ended:

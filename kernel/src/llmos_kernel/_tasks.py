@@ -97,8 +97,7 @@ class TaskRecord(Resource):
 
     def usage(self, now: float) -> Usage:
         """Return what it has used until *now*."""
-        started = now if self.started is None else self.started
-        first = now if self.first is None else self.first
+        started, first = (now if time is None else time for time in (self.started, self.first))
         return Usage(self.prompt, self.cached, self.generated, started - self.accepted, first - started, now - first)
 
     def channel(self) -> PortResource:

@@ -166,21 +166,21 @@ def _live(port: int) -> int:
     return sum(stats["tasks"].values())
 
 
-def measure(settings: Path, port: int, rounds: int) -> dict[str, Any]:
-    """Return everything, each round of both sides in turn."""
+def measure(settings: Path, port: int, rounds: int, requests: int) -> dict[str, Any]:
+    """Return everything, each round of both sides in turn, with so many *requests* a side."""
     url = f"http://{HOST}:{port}"
     pairs: dict[str, list[Figures]] = {"embedded": [], "served": []}
     for number in range(rounds):
-        pairs["embedded"].append(side("--settings", settings, "--seed", number))
+        pairs["embedded"].append(side("--settings", settings, "--seed", number, "--requests", requests))
         with server(ours(settings), port):
-            pairs["served"].append(side("--url", url, "--seed", number))
+            pairs["served"].append(side("--url", url, "--seed", number, "--requests", requests))
     with server(ours(settings), port) as process:
         crowds = [side("--url", url, "--clients", count, "--requests", max(16, 2 * count)) for count in CLIENTS]
         most = max(one.requests_per_second for one in crowds)
         loads = [side("--url", url, "--rate", share * most, "--requests", 48) for share in LOADS]
         waiting = idle(process, port, IDLE)
     return {
-        "machine": machine(), "rounds": rounds,
+        "machine": machine(), "rounds": rounds, "requests": requests,
         "pairs": {name: [attrs.asdict(one) for one in found] for name, found in pairs.items()},
         "crowds": [{"clients": count, **attrs.asdict(one)} for count, one in zip(CLIENTS, crowds, strict=True)],
         "loads": [{"share": share, **attrs.asdict(one)} for share, one in zip(LOADS, loads, strict=True)],
@@ -193,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.serving", description="Measure llmos serve.")
     parser.add_argument("folder", type=Path, help="a native model folder")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=48, help="of each side of a round; more for a quick model")
     parser.add_argument("--threads", type=int, default=1, help="of the model; the rest is left to server and clients")
     parser.add_argument("--llamacpp", metavar="PYTHON", help="an interpreter with llama-cpp-python[server] and gguf")
     parser.add_argument("--checkpoint", type=Path, help="what the folder was exported from, for llama.cpp")
@@ -211,7 +212,7 @@ def main() -> None:
                 peers["llama-cpp-python's server, q8_0"] = attrs.asdict(side("--url", f"http://{HOST}:{port}"))
         settings.write_text(SETTINGS.format(name=MODEL, path=path, threads=options.threads, port=port), "utf-8")
         facts = {"model": options.name or path.name, "threads": options.threads, "peers": peers}
-        found = facts | measure(settings, port, options.rounds)
+        found = facts | measure(settings, port, options.rounds, options.requests)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     print(markdown([found]))

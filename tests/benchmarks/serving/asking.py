@@ -33,6 +33,9 @@ class Answered:
 LAST = b"0\r\n"
 """What ends a body in chunks, before an empty line (RFC 9112, section 7.1)."""
 
+KEPT = 1.0
+"""Seconds for which a connection that nothing goes through is kept: fewer than servers do."""
+
 Ask = Callable[[str, int], Coroutine[Any, Any, Answered]]
 """Asks for so many tokens after a prompt."""
 
@@ -62,9 +65,10 @@ def embedded(model: AsyncModel) -> Ask:
 def over_http(host: str, port: int, model: str) -> Ask:
     """Return what asks a server for completions, without a library that costs time of its own.
 
-    As the clients of people's programs do, it keeps its connections: an answer that is whole leaves one for the next.
+    As the clients of people's programs do, it keeps its connections: an answer that is whole leaves one for the next,
+    as long as servers keep them.
     """
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(prompt: str, tokens: int) -> Answered:
         wish = {
@@ -74,7 +78,9 @@ def over_http(host: str, port: int, model: str) -> Ask:
         body = json.dumps(wish).encode()
         head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
         began = time.perf_counter()
-        reader, writer = idle.pop() if idle else await asyncio.open_connection(host, port)
+        while idle and idle[-1][0] < began - KEPT:
+            idle.pop()[2].close()
+        _, reader, writer = idle.pop() if idle else (began, *await asyncio.open_connection(host, port))
         try:
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             answered = await _answer(reader, began)
@@ -84,7 +90,7 @@ def over_http(host: str, port: int, model: str) -> Ask:
         if answered.error or reader.at_eof():
             writer.close()
         else:
-            idle.append((reader, writer))
+            idle.append((time.perf_counter(), reader, writer))
         return answered
 
     return ask
