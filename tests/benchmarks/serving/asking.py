@@ -40,10 +40,17 @@ Ask = Callable[[str, int], Coroutine[Any, Any, Answered]]
 """Asks for so many tokens after a prompt."""
 
 
-def prompts(count: int, words: int, seed: int) -> list[str]:
-    """Return prompts that begin differently, so that no prefix is shared."""
+Wish = tuple[str, int]
+"""A prompt, and how many tokens are asked for after it."""
+
+
+def wishes(count: int, words: int, tokens: int, seed: int) -> list[Wish]:
+    """Return prompts that begin differently, so that no prefix is shared; half to one and a half times *tokens* each.
+
+    Answers of one length would end together, and the clients of a closed loop go in step from then on.
+    """
     rng = random.Random(seed)
-    return [" ".join(rng.choices(WORDS, k=words)) for _ in range(count)]
+    return [(" ".join(rng.choices(WORDS, k=words)), rng.randint(tokens // 2, tokens * 3 // 2)) for _ in range(count)]
 
 
 def embedded(model: AsyncModel) -> Ask:
@@ -124,12 +131,12 @@ async def _answer(reader: asyncio.StreamReader, began: float) -> Answered:
 # --- who asks when -----------------------------------------------------------------------------------------------
 
 
-async def closed(ask: Ask, clients: int, texts: Sequence[str], tokens: int) -> list[Answered]:
-    """Ask for every text, with so many clients each of which asks again when it was answered."""
-    waiting, found = iter(texts), list[Answered]()
+async def closed(ask: Ask, clients: int, asked: Sequence[Wish]) -> list[Answered]:
+    """Ask for everything, with so many clients each of which asks again when it was answered."""
+    waiting, found = iter(asked), list[Answered]()
 
     async def client() -> None:
-        for text in waiting:
+        for text, tokens in waiting:
             found.append(await ask(text, tokens))
 
     async with asyncio.TaskGroup() as group:
@@ -138,13 +145,13 @@ async def closed(ask: Ask, clients: int, texts: Sequence[str], tokens: int) -> l
     return found
 
 
-async def arriving(ask: Ask, rate: float, texts: Sequence[str], tokens: int, seed: int) -> list[Answered]:
-    """Ask for every text at random times, *rate* a second, however many are not answered yet."""
-    rng, loop, at, asked = random.Random(seed), asyncio.get_running_loop(), 0.0, list[asyncio.Task[Answered]]()
+async def arriving(ask: Ask, rate: float, asked: Sequence[Wish], seed: int) -> list[Answered]:
+    """Ask for everything at random times, *rate* a second, however many are not answered yet."""
+    rng, loop, at, asking = random.Random(seed), asyncio.get_running_loop(), 0.0, list[asyncio.Task[Answered]]()
     begun = loop.time()
     async with asyncio.TaskGroup() as group:
-        for text in texts:
+        for text, tokens in asked:
             at += rng.expovariate(rate)
             await asyncio.sleep(begun + at - loop.time())
-            asked.append(group.create_task(ask(text, tokens)))
-    return [one.result() for one in asked]
+            asking.append(group.create_task(ask(text, tokens)))
+    return [one.result() for one in asking]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from llmos import AsyncClient, load_settings
-from tests.benchmarks.serving.asking import Answered, Ask, arriving, closed, embedded, over_http, prompts
+from tests.benchmarks.serving.asking import Answered, Ask, arriving, closed, embedded, over_http, wishes
 
 MODEL = "measured"
 WARM, SEED = 16, 1_000_000
@@ -31,12 +31,12 @@ async def _ask(stack: AsyncExitStack, options: argparse.Namespace) -> Ask:
 async def _run(options: argparse.Namespace) -> list[Answered]:
     async with AsyncExitStack() as stack:
         ask = await _ask(stack, options)
-        warm = prompts(max(WARM, options.requests // 4), 2 * options.words, SEED + options.seed)
-        await closed(ask, WARM, warm, options.tokens)
-        texts = prompts(options.requests, options.words, options.seed)
+        warm = wishes(max(WARM, options.requests // 4), 2 * options.words, options.tokens, SEED + options.seed)
+        await closed(ask, WARM, warm)
+        asked = wishes(options.requests, options.words, options.tokens, options.seed)
         if options.rate:
-            return await arriving(ask, options.rate, texts, options.tokens, options.seed)
-        return await closed(ask, options.clients, texts, options.tokens)
+            return await arriving(ask, options.rate, asked, options.seed)
+        return await closed(ask, options.clients, asked)
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second, instead of clients that wait")
     parser.add_argument("--requests", type=int, default=48)
     parser.add_argument("--words", type=int, default=24)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=64, help="on average")
     parser.add_argument("--seed", type=int, default=0)
     print(json.dumps([attrs.asdict(one) for one in asyncio.run(_run(parser.parse_args()))]))
 
