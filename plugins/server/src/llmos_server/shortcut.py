@@ -1,8 +1,8 @@
 """The short way to routes that take a JSON body and answer for themselves: those that are asked again and again.
 
-The framework's way there is general: what it does for a request of these routes, and need not, takes longer than all
-that the server does itself.  Only good requests come this way.  Whatever is wrong with a body, or only unusual, is for
-the framework, so that there is one place where errors are told; both ways lead to the same function.
+The framework's way there is general: what it does for a request of these routes, and need not, takes a good part of
+the time that the server has for one.  Only good requests come this way.  Whatever is wrong with a body, or only
+unusual, is for the framework, so that there is one place where errors are told; both ways lead to the same function.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Shortcut:
 
 def _read(kind: type[Body], scope: Scope) -> Body | None:
     """Return the body of a request, or None if it is not plainly JSON of that *kind*."""
-    if (b"content-type", JSON) not in scope["headers"]:
+    if [value for name, value in scope["headers"] if name == b"content-type"] != [JSON]:
         return None
     try:
         return kind.model_validate(json.loads(scope[BODY]))
