@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.serving.__main__ import Figures
-from tests.benchmarks.serving.asking import Answered, closed, over_http, prompts
+from tests.benchmarks.serving.asking import Answered, closed, over_http, wishes
 from tests.benchmarks.serving.report import goals, markdown
 
 EVENTS = (
@@ -41,12 +41,50 @@ def test_an_answer_is_read_from_its_events(status: bytes, error: str) -> None:
     async def ask() -> list[Answered]:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             host, port = server.sockets[0].getsockname()
-            return await closed(over_http(host, port, "m"), 2, prompts(3, 4, 0), 7)
+            async with over_http(host, port, "m") as asking:
+                return await closed(asking, 2, wishes(3, 4, 7, 0))
 
     found = asyncio.run(ask())
 
     assert [error] * 3 == [one.error for one in found]
     assert all(one.tokens == (0 if error else 7) for one in found)
+
+
+def test_connections_are_kept() -> None:
+    """Each client asks through one of its own, as long as answers say where they end."""
+    opened = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        while b"POST" in await reader.readline():
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
+            chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in EVENTS]
+            writer.writelines([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *chunks, b"0\r\n\r\n"])
+        writer.close()
+
+    async def ask() -> list[Answered]:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            async with over_http(host, port, "m") as asking:
+                return await closed(asking, 2, wishes(8, 4, 7, 0))
+
+    found = asyncio.run(ask())
+
+    assert [""] * 8 == [one.error for one in found]
+    assert [7] * 8 == [one.tokens for one in found]
+    assert 2 == opened
+
+
+def test_wishes() -> None:
+    """The same again for the same seed; half to one and a half times as many tokens as are told."""
+    found = wishes(50, 4, 10, 1)
+
+    assert wishes(50, 4, 10, 1) == found
+    assert wishes(50, 4, 10, 2) != found
+    assert {4} == {len(text.split()) for text, _ in found}
+    assert (5, 15) == (min(tokens for _, tokens in found), max(tokens for _, tokens in found))
 
 
 def test_what_serving_costs_is_judged() -> None:

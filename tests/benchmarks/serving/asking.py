@@ -6,7 +6,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -69,8 +70,9 @@ def embedded(model: AsyncModel) -> Ask:
     return ask
 
 
-def over_http(host: str, port: int, model: str) -> Ask:
-    """Return what asks a server for completions, without a library that costs time of its own.
+@asynccontextmanager
+async def over_http(host: str, port: int, model: str) -> AsyncIterator[Ask]:
+    """Yield what asks a server for completions, without a library that costs time of its own.
 
     As the clients of people's programs do, it keeps its connections: an answer that is whole leaves one for the next,
     as long as servers keep them.
@@ -100,7 +102,12 @@ def over_http(host: str, port: int, model: str) -> Ask:
             idle.append((time.perf_counter(), reader, writer))
         return answered
 
-    return ask
+    try:
+        yield ask
+    finally:
+        for _, _, writer in idle:
+            writer.close()
+            await writer.wait_closed()
 
 
 async def _answer(reader: asyncio.StreamReader, began: float) -> Answered:

@@ -23,7 +23,7 @@ async def _ask(stack: AsyncExitStack, options: argparse.Namespace) -> Ask:
     """Return what asks the server, or a kernel of this process."""
     if options.url:
         parts = urlsplit(options.url)
-        return over_http(parts.hostname or "", parts.port or 0, MODEL)
+        return await stack.enter_async_context(over_http(parts.hostname or "", parts.port or 0, MODEL))
     client = await stack.enter_async_context(AsyncClient(config=load_settings(options.settings)))
     return embedded(await client.load_model(MODEL))
 
