@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
 import threading
+from typing import Any
 
 import pytest
 
 from llmos import Client
+from llmos._link import Link
 from llmos.testing import EchoBackend
 from llmos_kernel import Event, Kernel, Task
-from llmos_kernel.errors import KernelStopped, NotFound, PortBroken
+from llmos_kernel.errors import HandleRevoked, KernelStopped, NotFound, PortBroken
 from llmos_kernel.hookspecs import hookimpl
 from plugins.server.tests.serving import PATIENCE, Site, serving
 from tests.elsewhere.cutting import Cuts
@@ -49,6 +53,30 @@ def test_connection_that_breaks_at_any_frame(kernel: Kernel, site: Site, echo: E
         assert tasks * (number - GREETING + 2) == len(echo.executors[0].tasks)
     assert frames > 40
     assert {} == kernel._core.seats
+
+
+def test_a_client_that_is_closed_while_it_is_welcomed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends, and its connection with it: nobody waits for a session that nobody wants."""
+    found: list[Link] = []
+
+    async def connect(self: Link, session: str, _connect: Any = Link._connect) -> Any:
+        welcome = await _connect(self, session)
+        found.append(self)
+        self.leave()
+        await asyncio.sleep(0)  # it has left now, and knows the welcome
+        return welcome
+
+    def visit() -> None:
+        with contextlib.suppress(HandleRevoked):
+            Client(site.url).close()
+
+    monkeypatch.setattr(Link, "_connect", connect)
+    visiting = threading.Thread(target=visit, daemon=True)
+    visiting.start()
+    visiting.join(PATIENCE)
+
+    assert not visiting.is_alive()
+    assert [None] == [link._connection for link in found]
 
 
 @pytest.mark.parametrize("frames", [3, 4, 5, 7, 11])

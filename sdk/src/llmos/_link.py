@@ -146,6 +146,7 @@ class Link:
         except Exception as failure:  # noqa: BLE001 - whoever waits has to be told
             error = KernelBug(f"the link to {self._name} failed: {failure!r}")
         self._end(error)
+        await self._hang_up()
         await asyncio.sleep(0)  # those that were handed in just before are tasks now, and find that it is over
         if others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others)
@@ -160,7 +161,8 @@ class Link:
             return error
         for id in wire.BORN:
             self._sources[id] = _Source(streams=False)
-        self.opened.set_result(welcome)
+        if not self.opened.done():  # it was not left meanwhile
+            self.opened.set_result(welcome)
         self._begun.set()
         return await self._talk(welcome)
 
