@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,17 @@ EVENTS = (
     b'data: {"choices": [{"text": ""}]}\n\n', b'data: {"choices": [{"text": "a"}]}\n\n',
     b'data: {"choices": [], "usage": {"completion_tokens": 7}}\n\n', b"data: [DONE]\n\n",
 )  # fmt: skip
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def ask_two_at_once(serve: Serve, count: int) -> list[Answered]:
+    """Have two clients ask a server *count* times together."""
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with over_http(host, port, "m") as ask:
+            return await closed(ask, 2, wishes(count, 4, 7, 0))
 
 
 def test_figures_are_of_the_answers_that_came() -> None:
@@ -38,13 +50,7 @@ def test_an_answer_is_read_from_its_events(status: bytes, error: str) -> None:
         writer.writelines([b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n\r\n", *EVENTS])
         writer.close()
 
-    async def ask() -> list[Answered]:
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            host, port = server.sockets[0].getsockname()
-            async with over_http(host, port, "m") as asking:
-                return await closed(asking, 2, wishes(3, 4, 7, 0))
-
-    found = asyncio.run(ask())
+    found = asyncio.run(ask_two_at_once(serve, 3))
 
     assert [error] * 3 == [one.error for one in found]
     assert all(one.tokens == (0 if error else 7) for one in found)
@@ -64,13 +70,7 @@ def test_connections_are_kept() -> None:
             writer.writelines([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *chunks, b"0\r\n\r\n"])
         writer.close()
 
-    async def ask() -> list[Answered]:
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            host, port = server.sockets[0].getsockname()
-            async with over_http(host, port, "m") as asking:
-                return await closed(asking, 2, wishes(8, 4, 7, 0))
-
-    found = asyncio.run(ask())
+    found = asyncio.run(ask_two_at_once(serve, 8))
 
     assert [""] * 8 == [one.error for one in found]
     assert [7] * 8 == [one.tokens for one in found]

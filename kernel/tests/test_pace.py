@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kernel.tests.rig import build, in_thread, nothing_left, serve, until, wait_until_waiting
 from llmos.testing import VirtualClock
-from llmos_kernel import Chunk, Done, Failed, Kernel, Process, Result, Task, TaskHandle
+from llmos_kernel import Chunk, Done, Failed, Process, Result, Task, TaskHandle
 from llmos_kernel.errors import DeadlineExceeded, KernelError, ModelUnavailable, WouldBlock
 
 PACE = 1.0
@@ -38,8 +38,16 @@ class Speaker:
     def say(self, *words: object) -> None:
         """Say them, one after the other, until they are on the task's port."""
         for word in words:
-            self._words.put(word)
-            self._said.get(timeout=10)
+            self.begin(word)
+            self.wait()
+
+    def begin(self, word: object) -> None:
+        """Begin to say a word, for which there may be no room yet."""
+        self._words.put(word)
+
+    def wait(self) -> None:
+        """Return when a word that was begun is on the task's port."""
+        self._said.get(timeout=10)
 
     def end(self, error: KernelError | None = None) -> None:
         """End, well or not."""
@@ -62,11 +70,7 @@ def clock() -> VirtualClock:
 def process(speaker: Speaker, clock: VirtualClock) -> Iterator[Process]:
     """Attach to a kernel that serves the speaker."""
     with nothing_left(), build(speaker.backend, models=(speaker.spec,), clock=clock) as kernel:
-        yield _attached(kernel)
-
-
-def _attached(kernel: Kernel) -> Process:
-    return kernel.attach()
+        yield kernel.attach()
 
 
 def paced(**fields: Any) -> Task:
@@ -193,10 +197,10 @@ def test_a_reader_that_does_not_come(process: Process, speaker: Speaker, clock: 
     driver = process._core.models.find("fn").driver
 
     assert driver is not None
-    speaker._words.put("d")
+    speaker.begin("d")
     until(lambda: driver.dispatcher._stalled)
     assert "b" == read(process, task)
-    speaker._said.get(timeout=10)  # there is room for it again
+    speaker.wait()  # there is room for it again
     clock.advance(PACE)
     assert "cd" == read(process, task)
     speaker.end()
