@@ -92,14 +92,15 @@ def test_every_parameter_reaches_the_model(site: Site) -> None:
     site.chat(
         "a", temperature=0.5, top_p=0.9, max_completion_tokens=7, stop=["x", "y"], seed=-1, presence_penalty=0.5,
         frequency_penalty=-0.5, logit_bias={"7": -100}, logprobs=True, top_logprobs=2, user="me", store=False,
-        metadata={"a": "b"}, extra_body={"top_k": 3, "min_p": 0.1, "repetition_penalty": 1.1},
+        metadata={"a": "b"},
+        extra_body={"top_k": 3, "min_p": 0.1, "repetition_penalty": 1.1, "min_tokens": 2, "ignore_eos": True},
     )  # fmt: skip
     task = site.echo.executors[0].tasks[-1]
 
     assert {
         "temperature": 0.5, "top_p": 0.9, "max_tokens": 7, "stop": ["x", "y"], "seed": 2**64 - 1,
         "presence_penalty": 0.5, "frequency_penalty": -0.5, "logit_bias": {7: -100}, "logprobs": 2, "top_k": 3,
-        "min_p": 0.1, "repetition_penalty": 1.1,
+        "min_p": 0.1, "repetition_penalty": 1.1, "min_tokens": 2, "ignore_eos": True,
     } == dict(task.params)  # fmt: skip
     assert 600.0 == task.deadline
 

@@ -38,7 +38,7 @@ def test_every_text_is_paced(path: str, body: dict[str, Any]) -> None:
 
 def test_by_itself() -> None:
     """A hundred pieces a second at most; each piece as it comes where that is wanted."""
-    assert 0.01 == ServerOptions().pace
+    assert 0.02 == ServerOptions().pace
     assert 0.0 == ServerOptions(pace=0).pace
     with pytest.raises(InvalidArgument, match="pace"):
         ServerOptions(pace=-1.0)

@@ -175,6 +175,7 @@ async def _parts(receive: Receive) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
+@functools.lru_cache(maxsize=64)
 def _is_here(text: str) -> bool:
     """Return whether a ``Host`` or an ``Origin`` names this machine."""
     try:

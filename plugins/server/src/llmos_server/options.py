@@ -45,8 +45,11 @@ class ServerOptions:
     """Most requests that are answered at once; more get 429."""
     seconds: float = attrs.field(default=600.0, validator=number(0.001, MAX_SECONDS, whole=False))
     """Most seconds that one request takes."""
-    pace: float = attrs.field(default=0.01, validator=number(0, 60, whole=False))
-    """Seconds from one piece of a streamed answer to the next: what is made sooner is joined to it."""
+    pace: float = attrs.field(default=0.02, validator=number(0, 60, whole=False))
+    """Seconds from one piece of a streamed answer to the next: what is made sooner is joined to it.
+
+    A screen shows no more than these fifty a second, and each costs the server and its client as much as many tokens.
+    """
     head_seconds: float = attrs.field(default=10.0, validator=number(0.001, 86400, whole=False))
     """Seconds in which the first line and the headers of a request must come."""
     body_seconds: float = attrs.field(default=60.0, validator=number(0.001, 86400, whole=False))

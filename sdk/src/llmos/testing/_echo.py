@@ -33,7 +33,7 @@ KINDS = ("generate", "chat", "embed", "classify", "tokenize", "detokenize")
 """What an echo model serves."""
 SAMPLING = (
     "max_tokens", "min_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty",
-    "frequency_penalty", "logit_bias", "seed", "stop", "logprobs", "schema", "regex", "grammar",
+    "frequency_penalty", "logit_bias", "seed", "stop", "logprobs", "schema", "regex", "grammar", "ignore_eos",
 )  # fmt: skip
 """The parameters that it accepts; only ``max_tokens``, ``stop`` and ``logprobs`` change what it says."""
 ENCODING = ("truncate",)

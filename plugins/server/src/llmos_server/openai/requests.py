@@ -158,6 +158,10 @@ class Sampling(Body):
     """The same."""
     repetition_penalty: Annotated[Finite, Field(gt=0, le=10)] | None = None
     """The same."""
+    min_tokens: Annotated[int, Field(ge=0, le=2**24)] | None = None
+    """The same."""
+    ignore_eos: bool | None = None
+    """The same: whoever measures wants answers of a known length."""
 
     @model_validator(mode="after")
     def _tells_when_it_streams(self) -> Sampling:
@@ -169,11 +173,13 @@ class Sampling(Body):
         """Return what the SDK's models take."""
         names = (
             "temperature", "top_p", "top_k", "min_p", "stop", "presence_penalty", "frequency_penalty", "max_tokens",
-            "repetition_penalty",
+            "repetition_penalty", "min_tokens",
         )  # fmt: skip
         found = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.seed is not None:
             found["seed"] = self.seed % 2**64
+        if self.ignore_eos:
+            found["ignore_eos"] = True
         if self.logit_bias:
             found["logit_bias"] = {int(token): value for token, value in self.logit_bias.items()}
         return found
