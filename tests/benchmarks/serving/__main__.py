@@ -20,7 +20,7 @@ import attrs
 
 from tests.benchmarks.figures import machine, quantile
 from tests.benchmarks.serving.asking import Answered
-from tests.benchmarks.serving.report import markdown
+from tests.benchmarks.serving.report import SHORT, markdown
 from tests.benchmarks.serving.side import MODEL
 
 HOST = "127.0.0.1"
@@ -43,6 +43,8 @@ prepare(*map(pathlib.Path, sys.argv[1:]), "q8_0")
 CLIENTS = (1, 4, 16, 64, 256)
 LOADS = (0.5, 0.8)
 """Shares of the highest rate at which requests come by themselves."""
+SHARE = 0.8
+"""Of the rate at which clients are answered in the kernel's process: how often requests come by themselves."""
 IDLE, LONG = 1000, 400
 """Streams that wait, and the tokens that those ask for whose turn it is."""
 ENOUGH = 0.95
@@ -166,22 +168,35 @@ def _live(port: int) -> int:
     return sum(stats["tasks"].values())
 
 
+def both(settings: Path, port: int, *wish: object) -> dict[str, Any]:
+    """Ask for the same in the kernel's process and over HTTP, one after the other; return the figures of both."""
+    embedded = side("--settings", settings, *wish)
+    with server(ours(settings), port):
+        served = side("--url", f"http://{HOST}:{port}", *wish)
+    return {"embedded": attrs.asdict(embedded), "served": attrs.asdict(served)}
+
+
+def one_round(settings: Path, port: int, *wish: object) -> dict[str, Any]:
+    """Return both ways' figures by how requests come: from clients that wait, by themselves, and for short answers."""
+    closed = both(settings, port, *wish)
+    rate = SHARE * closed["embedded"]["requests_per_second"]
+    return {
+        "closed": closed, "open": both(settings, port, *wish, "--rate", rate),
+        "short": both(settings, port, *wish, "--tokens", SHORT),
+    }  # fmt: skip
+
+
 def measure(settings: Path, port: int, rounds: int, requests: int) -> dict[str, Any]:
-    """Return everything, each round of both sides in turn, with so many *requests* a side."""
+    """Return everything, with so many *requests* a side of each round."""
     url = f"http://{HOST}:{port}"
-    pairs: dict[str, list[Figures]] = {"embedded": [], "served": []}
-    for number in range(rounds):
-        pairs["embedded"].append(side("--settings", settings, "--seed", number, "--requests", requests))
-        with server(ours(settings), port):
-            pairs["served"].append(side("--url", url, "--seed", number, "--requests", requests))
+    found = [one_round(settings, port, "--seed", number, "--requests", requests) for number in range(rounds)]
     with server(ours(settings), port) as process:
         crowds = [side("--url", url, "--clients", count, "--requests", max(16, 2 * count)) for count in CLIENTS]
         most = max(one.requests_per_second for one in crowds)
         loads = [side("--url", url, "--rate", share * most, "--requests", 48) for share in LOADS]
         waiting = idle(process, port, IDLE)
     return {
-        "machine": machine(), "rounds": rounds, "requests": requests,
-        "pairs": {name: [attrs.asdict(one) for one in found] for name, found in pairs.items()},
+        "machine": machine(), "requests": requests, "rounds": found,
         "crowds": [{"clients": count, **attrs.asdict(one)} for count, one in zip(CLIENTS, crowds, strict=True)],
         "loads": [{"share": share, **attrs.asdict(one)} for share, one in zip(LOADS, loads, strict=True)],
         "idle": waiting,

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from llmos import AsyncModel
+from llmos_server.options import ServerOptions
 
 WORDS = "one two red bird hill river stone cloud house green seven small night morning letter garden".split()
 
@@ -33,6 +34,9 @@ class Answered:
 
 LAST = b"0\r\n"
 """What ends a body in chunks, before an empty line (RFC 9112, section 7.1)."""
+
+PACE = ServerOptions().pace
+"""Seconds from piece to piece that both ways want: the server's own."""
 
 KEPT = 1.0
 """Seconds for which a connection that nothing goes through is kept: fewer than servers do."""
@@ -60,7 +64,8 @@ def embedded(model: AsyncModel) -> Ask:
     async def ask(prompt: str, tokens: int) -> Answered:
         began = time.perf_counter()
         first = 0.0
-        async with model.stream(prompt, max_tokens=tokens, temperature=0.0) as stream:
+        known = {"ignore_eos": True}
+        async with model.stream(prompt, max_tokens=tokens, temperature=0.0, pace=PACE, params=known) as stream:
             async for piece in stream:
                 if piece and not first:
                     first = time.perf_counter() - began
@@ -82,7 +87,7 @@ async def over_http(host: str, port: int, model: str) -> AsyncIterator[Ask]:
     async def ask(prompt: str, tokens: int) -> Answered:
         wish = {
             "model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0.0, "stream": True,
-            "stream_options": {"include_usage": True},
+            "stream_options": {"include_usage": True}, "ignore_eos": True,
         }  # fmt: skip
         body = json.dumps(wish).encode()
         head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
