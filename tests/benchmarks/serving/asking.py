@@ -13,7 +13,6 @@ from typing import Any
 import attrs
 
 from llmos import AsyncModel
-from llmos_server.options import ServerOptions
 
 WORDS = "one two red bird hill river stone cloud house green seven small night morning letter garden".split()
 
@@ -35,9 +34,6 @@ class Answered:
 LAST = b"0\r\n"
 """What ends a body in chunks, before an empty line (RFC 9112, section 7.1)."""
 
-PACE = ServerOptions().pace
-"""Seconds from piece to piece that both ways want: the server's own."""
-
 KEPT = 1.0
 """Seconds for which a connection that nothing goes through is kept: fewer than servers do."""
 
@@ -58,14 +54,14 @@ def wishes(count: int, words: int, tokens: int, seed: int) -> list[Wish]:
     return [(" ".join(rng.choices(WORDS, k=words)), rng.randint(tokens // 2, tokens * 3 // 2)) for _ in range(count)]
 
 
-def embedded(model: AsyncModel) -> Ask:
-    """Return what asks *model*."""
+def embedded(model: AsyncModel, pace: float) -> Ask:
+    """Return what asks *model* for pieces at a *pace*."""
 
     async def ask(prompt: str, tokens: int) -> Answered:
         began = time.perf_counter()
         first = 0.0
         known = {"ignore_eos": True}
-        async with model.stream(prompt, max_tokens=tokens, temperature=0.0, pace=PACE, params=known) as stream:
+        async with model.stream(prompt, max_tokens=tokens, temperature=0.0, pace=pace, params=known) as stream:
             async for piece in stream:
                 if piece and not first:
                     first = time.perf_counter() - began

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from llmos import AsyncClient, load_settings
+from llmos_server.options import ServerOptions
 from tests.benchmarks.serving.asking import Answered, Ask, arriving, closed, embedded, over_http, wishes
 
 MODEL = "measured"
@@ -25,7 +26,8 @@ async def _ask(stack: AsyncExitStack, options: argparse.Namespace) -> Ask:
         parts = urlsplit(options.url)
         return await stack.enter_async_context(over_http(parts.hostname or "", parts.port or 0, MODEL))
     client = await stack.enter_async_context(AsyncClient(config=load_settings(options.settings)))
-    return embedded(await client.load_model(MODEL))
+    pace = ServerOptions().pace_of(options.clients)  # as it is over HTTP
+    return embedded(await client.load_model(MODEL), pace)
 
 
 async def _run(options: argparse.Namespace) -> list[Answered]:
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second, instead of clients that wait")
     parser.add_argument("--requests", type=int, default=48)
     parser.add_argument("--words", type=int, default=24)
-    parser.add_argument("--tokens", type=int, default=64, help="on average")
+    parser.add_argument("--tokens", type=int, default=128, help="on average; as many as vLLM's benchmark asks for")
     parser.add_argument("--seed", type=int, default=0)
     print(json.dumps([attrs.asdict(one) for one in asyncio.run(_run(parser.parse_args()))]))
 

@@ -43,7 +43,6 @@ class Guard:
     ) -> None:  # fmt: skip
         self._app, self._state, self._options, self._ring, self._now = app, state, state.options, ring, now
         self._leaving = leaving
-        self._places = asyncio.Semaphore(state.options.streams)
         self._reading = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,13 +64,16 @@ class Guard:
             return
         if scope["path"] in ALWAYS:
             await self._attended(scope, body, receive, send)
-        elif self._places.locked():
+        elif self._state.answered >= self._options.streams:
             message = f"the server answers {self._options.streams} requests at once, and all of them are taken"
             full = Refusal(429, message, "rate_limit_error", code="overloaded", retry_after=1.0)
             await full.response(scope["path"])(scope, receive, send)
         else:
-            async with self._places:
+            self._state.answered += 1
+            try:
                 await self._attended(scope, body, receive, send)
+            finally:
+                self._state.answered -= 1
 
     async def _opened(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the opening of a WebSocket on, or refuse it; the route may ask again whether the key is good."""

@@ -12,6 +12,11 @@ import attrs
 from llmos_kernel.api import MAX_SECONDS, listed, names, number
 from llmos_kernel.errors import ConfigError
 
+FEW, LONGEST = 6, 5.0
+"""Answers at once of which each has its pieces at the `ServerOptions.pace`, and how many times longer it is at most.
+
+The pieces of all answers together then cost a bounded part of the time that the engine's thread needs too.
+"""
 LOCALHOST = "localhost"
 SOURCE = "command:serve"
 """Where the options stand in the settings."""
@@ -78,6 +83,10 @@ class ServerOptions:
     def open(self) -> bool:
         """Whether who comes without a key is let in: only where nobody but this machine can come."""
         return self.local == "open" and (bool(self.socket) or is_loopback(self.host))
+
+    def pace_of(self, answers: int) -> float:
+        """Return the seconds from piece to piece of one of so many *answers* at once: many share what a few have."""
+        return self.pace * min(LONGEST, max(1.0, answers / FEW))
 
     def offers(self, function: object) -> bool:
         """Return whether remote clients may call *function*, a reference ``module:name``."""

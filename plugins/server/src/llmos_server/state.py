@@ -38,6 +38,8 @@ class State:
     options: ServerOptions
     _seats: dict[str, Seat] = attrs.field(factory=dict, init=False)
     """By the number of the key; who needs none has an empty one."""
+    answered: int = attrs.field(default=0, init=False)
+    """Requests that are answered now."""
     sessions: Sessions = attrs.field(init=False)
     """Those of remote clients."""
 
@@ -115,5 +117,6 @@ def shared(request: Request) -> dict[str, Any]:
 
     That is when it ends, whoever still reads, how often its reader wants pieces, and whose trace it belongs to.
     """
-    options = state_of(request).options
-    return {"deadline": options.seconds, "pace": options.pace, "trace": trace_of(request)}
+    state = state_of(request)
+    pace = state.options.pace_of(state.answered)
+    return {"deadline": state.options.seconds, "pace": pace, "trace": trace_of(request)}
