@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from llmos import Settings
+from llmos.testing import EchoBackend, FirstComePlugin, ScriptedPolicy, echo_spec
+from llmos_kernel import Decision, KernelConfig, ModelSpec, hookimpl
+from llmos_kernel.errors import ConfigError, InvalidArgument
+from llmos_server.command import _serve
 from llmos_server.greeting import lines
 from llmos_server.options import ServerOptions
 
@@ -65,3 +71,37 @@ def test_a_person_hears_where_and_how_it_ends(tmp_path: Path) -> None:
 
     assert told[0].startswith("llmos serves no model yet (llmos models add brings one) at http://127.0.0.1:")
     assert ("interrupted\n", 130) == (rest.lstrip(), process.returncode)
+
+
+class Namesake:
+    """A plugin with a model whose name the settings give to another."""
+
+    name = "namesake"
+
+    @hookimpl
+    def llmos_models(self) -> list[ModelSpec]:
+        """Offer it."""
+        return [echo_spec("echo", context=7)]
+
+
+def test_what_is_wrong_is_told_before_anybody_can_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A kernel that cannot start is the end of the server, and not a failure of each request."""
+    settings = Settings(kernel=KernelConfig(models=(echo_spec("echo"),)), home=tmp_path)
+    options = ServerOptions(socket=str(tmp_path / "socket"))
+    with pytest.raises(InvalidArgument, match="name 'echo' is taken"):
+        asyncio.run(_serve(settings, (EchoBackend(), FirstComePlugin(), Namesake()), options, ["echo"]))
+
+    assert "" == capsys.readouterr().err
+    assert not (tmp_path / "socket").exists()
+
+
+def test_a_policy_against_who_has_no_key_is_no_hindrance(tmp_path: Path) -> None:
+    """The kernel runs all the same; here the server ends because its place is taken."""
+    settings = Settings(kernel=KernelConfig(models=(echo_spec("echo"),)), home=tmp_path)
+    policy = ScriptedPolicy(Decision.DENY)
+    (tmp_path / "socket").touch()
+    options = ServerOptions(socket=str(tmp_path / "socket"))
+    with pytest.raises(ConfigError, match="cannot listen"):
+        asyncio.run(_serve(settings, (EchoBackend(), FirstComePlugin(), policy), options, ["echo"]))
+
+    assert ["attach"] == [action.name for action in policy.actions]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack, suppress
 
 import click
 
 from llmos import AsyncClient, KeyRing, Settings, read_options
 from llmos.cli import Common, pass_common
 from llmos_kernel.api import Credentials
+from llmos_kernel.errors import PermissionDenied
 from llmos_kernel.hookspecs import hookimpl
 from llmos_server.console import Console
 from llmos_server.options import SOURCE, ServerOptions
@@ -44,6 +46,10 @@ def serve(common: Common, /, **given: object) -> None:
 
 
 async def _serve(settings: Settings, plugins: tuple[object, ...], options: ServerOptions, models: list[str]) -> None:
+    """Serve; the kernel starts first, so that what is wrong with the settings is told here and not to a client.
+
+    It stays until the end, whoever comes and goes.
+    """
     from llmos_server.app import build, close  # noqa: PLC0415 - FastAPI takes half a second, which only who serves pays
     from llmos_server.greeting import greet  # noqa: PLC0415 - the same
     from llmos_server.listener import listening, make_server  # noqa: PLC0415 - the same for uvicorn
@@ -61,7 +67,10 @@ async def _serve(settings: Settings, plugins: tuple[object, ...], options: Serve
     greet(server, options, models, len(ring.listed()))
     console.leaving = lambda: server.leaving
     try:
-        with listening(options) as sockets:
-            await server.serve(sockets)
+        async with AsyncExitStack() as held:
+            with suppress(PermissionDenied):  # a policy that lets in holders of keys alone: the kernel has started
+                await held.enter_async_context(connect(Credentials()))
+            with listening(options) as sockets:
+                await server.serve(sockets)
     finally:
         await close(app)
