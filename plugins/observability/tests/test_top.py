@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from llmos_kernel.errors import NotFound
-from llmos_observability.screen import Top
+from llmos_observability.screen import TERMINATED, Top
 from plugins.observability.tests.test_ps import task, view
 
 
@@ -124,3 +125,15 @@ async def test_nothing_under_the_cursor(server: Server) -> None:
         assert [] == server.asked
         assert "paused; p goes on" == said(app)
         await pilot.press("q")
+
+
+async def test_who_is_told_to_end_gives_the_terminal_back(server: Server) -> None:
+    """SIGTERM ends the screen as q does; the program sees that it was no key, and hears signals itself again."""
+    app = Top(server, 60)
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        signal.raise_signal(signal.SIGTERM)
+        await pilot.pause()
+
+    assert TERMINATED == app.return_code
+    assert signal.SIG_DFL is signal.getsignal(signal.SIGTERM)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import asyncio
+import signal
+import sys
+from typing import ClassVar, Final
 
 from textual import work
 from textual.app import App, ComposeResult
@@ -12,6 +15,8 @@ from textual.widgets import DataTable, Footer, Static
 from llmos_kernel.errors import KernelError
 from llmos_observability.view import MODELS, TASKS, Asked, View, clean
 
+TERMINATED: Final = 128 + signal.SIGTERM
+"""The return code of a screen that was ended by that signal: it has given the terminal back as it was."""
 STEP = 10
 """By how much + and - change a priority."""
 LIMITS = (-1000, 1000)
@@ -54,7 +59,14 @@ class Top(App[None]):
             self.query_one(name, DataTable).add_columns(*header)
         self.query_one("#tasks", DataTable).focus()
         self.set_interval(self._interval, self._tick)
+        if sys.platform != "win32":  # there the program is ended without being told
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, TERMINATED)
         self.look()
+
+    def on_unmount(self) -> None:
+        """Be deaf to signals again."""
+        if sys.platform != "win32":
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
     def _tick(self) -> None:
         if not self._paused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 
 import click
 
@@ -29,7 +30,10 @@ def top(server: str, key: str | None, interval: float) -> None:
     c cancels the task under the cursor, + and - change its priority, p stops the clock, q leaves.
     """
     from llmos import Client  # noqa: PLC0415 - only who asks needs it
-    from llmos_observability.screen import Top  # noqa: PLC0415 - textual takes half a second
+    from llmos_observability.screen import TERMINATED, Top  # noqa: PLC0415 - textual takes half a second
 
     with Client(server, token=key) as client:
-        Top(client, interval).run()
+        screen = Top(client, interval)
+        screen.run()
+    if screen.return_code == TERMINATED:
+        signal.raise_signal(signal.SIGTERM)  # and so ends as any program does
