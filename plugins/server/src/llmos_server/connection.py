@@ -34,8 +34,8 @@ fill the log.
 class Joined:
     """A transport that sends together what is written to it in one turn of the event loop.
 
-    uvicorn writes the head of an answer, what is in it and its end apart; to send each costs the server, and its
-    client, more than all that they do with it.  What is not said here is the transport's own.
+    uvicorn writes the head of an answer, what is in it and its end apart, and each would be a call of the system, and
+    one more that wakes the client.  What is not said here is the transport's own.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

@@ -15,7 +15,7 @@ from llmos_kernel.errors import ConfigError
 FEW, LONGEST = 6, 5.0
 """Answers at once of which each has its pieces at the `ServerOptions.pace`, and how many times longer it is at most.
 
-The pieces of all answers together then cost a bounded part of the time that the engine's thread needs too.
+Up to thirty answers then cost together, in pieces, what six cost; more of them cost more again, but a fifth of it each.
 """
 LOCALHOST = "localhost"
 SOURCE = "command:serve"
@@ -53,7 +53,7 @@ class ServerOptions:
     pace: float = attrs.field(default=0.02, validator=number(0, 60, whole=False))
     """Seconds from one piece of a streamed answer to the next: what is made sooner is joined to it.
 
-    A screen shows no more than these fifty a second, and each costs the server and its client as much as many tokens.
+    Fifty a second are about as many as a screen shows, and each is a wake-up and a write that tokens are not.
     """
     head_seconds: float = attrs.field(default=10.0, validator=number(0.001, 86400, whole=False))
     """Seconds in which the first line and the headers of a request must come."""
